@@ -44,7 +44,7 @@ class TextEncoder:
         self._backends = {"text": backend, "special": backend if always else bare, "middle": bare}
         whole: list[int] = untyped("a")["input_ids"]
         self.bos: int | None = untyped.bos_token_id
-        self.adds_bos = self.bos is not None and whole[0] == self.bos
+        self.adds_bos = self.bos is not None and whole[:1] == [self.bos]
 
     def __call__(self, text: str, start: Start) -> list[int]:
         """The ids of a text in which special tokens are spelled out, not obeyed."""
@@ -134,7 +134,5 @@ def _bare(node: Any) -> Any:
         name = "normalizers" if "normalizers" in node else "pretokenizers"
         return {**node, name: [bare for part in node[name] if (bare := _bare(part)) is not None]}
     if node["type"] == "Metaspace":
-        return {"type": "Metaspace", "replacement": node["replacement"], "prepend_scheme": "never"} | {
-            "split": node.get("split", True)
-        }
+        return {**node, "prepend_scheme": "never"}
     return {**node, "add_prefix_space": False} if "add_prefix_space" in node else node

@@ -222,6 +222,9 @@ def test_token_at_end_is_the_added_token_that_a_text_ends_in() -> None:
     encoder, ids = encoder_of(tokenizer), tokenizer.get_vocab()
     for text, token in (("a</s>", "</s>"), ("</s>a<s>", "<s>"), ("a<end>", "<end>"), ("a<end>>", "<end>>")):
         assert encoder.token_at_end(text) == ids[token]
+    tokenizer.add_tokens(["end>>"])
+    for longest in ("<end>>", "end>>"):
+        assert encoder_of(tokenizer).token_at_end(f"a {longest}") == tokenizer.get_vocab()[longest]
     for text in ("a", "", "</s>a", "<end>a"):
         assert encoder.token_at_end(text) is None
 
@@ -236,12 +239,69 @@ def test_marks_are_the_special_tokens_alone_with_the_white_space_that_they_take(
     assert list(encoder.split(text)) == [("a", ids["<wide>"]), ("b ", ids["</s>"]), (" <plain>", None)]
 
 
-def test_texts_are_neither_cut_nor_filled() -> None:
+def test_texts_are_neither_cut_nor_filled(folders: dict[str, Path]) -> None:
+    for kind in ("bytes", "new"):
+        tokenizer = load_tokenizer(folders[kind])
+        starts: tuple[Start, ...] = ("text", "middle")
+        whole = [encoder_of(tokenizer)("the red circle", start) for start in starts]
+        told = load_tokenizer(folders[kind])
+        told.backend_tokenizer.enable_truncation(2)
+        told.backend_tokenizer.enable_padding(length=50)
+        assert [encoder_of(told)("the red circle", start) for start in starts] == whole
+
+
+def test_special_tokens_are_obeyed_again_behind_words_that_spell_one_out() -> None:
     tokenizer = make_tokenizer()
-    whole = tokenizer("the red circle", add_special_tokens=False)["input_ids"]
-    tokenizer.backend_tokenizer.enable_truncation(2)
-    tokenizer.backend_tokenizer.enable_padding(length=50)
-    assert encoder_of(tokenizer)("the red circle", "text") == whole
+    assert tokenizer.eos_token_id not in encoder_of(tokenizer)("a </s>", "text")
+    assert tokenizer.backend_tokenizer.encode("</s>", add_special_tokens=False).ids == [tokenizer.eos_token_id]
+
+
+def unigram(pre_tokenizer: Any, *words: str, **special: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of these words and the letters A, t, x."""
+    vocabulary = ["<unk>", *special.values(), *"Atx\u2581\u0120", *words]
+    backend = Tokenizer(models.Unigram([(word, -float(len(word) == 1)) for word in vocabulary], unk_id=0))
+    backend.pre_tokenizer = pre_tokenizer
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", **special)
+
+
+METASPACE, GPT2 = "\u2581", "\u0120"
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "text", "middle"),
+    [
+        (pre_tokenizers.Metaspace(), [f"{METASPACE}At", f"{METASPACE}At"], ["At", f"{METASPACE}At"]),
+        (pre_tokenizers.Metaspace(split=False), [f"{METASPACE}At{METASPACE}At"], [f"At{METASPACE}At"]),
+        (
+            pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.Metaspace()]),
+            [f"{METASPACE}At", f"{METASPACE}At"],
+            ["At", f"{METASPACE}At"],
+        ),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), [f"{GPT2}At", f"{GPT2}At"], ["At", f"{GPT2}At"]),
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), ["At", f"{GPT2}At"], ["At", f"{GPT2}At"]),
+    ],
+)
+def test_a_fragment_in_the_middle_gets_no_space_of_any_pre_tokenizer(
+    pre_tokenizer: Any, text: list[str], middle: list[str]
+) -> None:
+    words = ["At", *(f"{space}At" for space in (METASPACE, GPT2))]
+    tokenizer = unigram(pre_tokenizer, *words, f"{METASPACE}At{METASPACE}At", f"At{METASPACE}At")
+    encoder = encoder_of(tokenizer)
+    starts: tuple[Start, ...] = ("text", "middle")
+    assert [tokenizer.convert_ids_to_tokens(encoder("At At", start)) for start in starts] == [text, middle]
+
+
+def test_a_fragment_is_a_text_to_a_tokenizer_that_drops_the_white_space_between_words() -> None:
+    """As T5's: in it a word cannot go on."""
+    t5 = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    encoder = encoder_of(unigram(t5, "At", f"{METASPACE}At"))
+    assert encoder("At  At", "middle") == encoder("At At", "text")
+
+
+def test_a_tokenizer_may_know_neither_the_letter_a_nor_a_beginning() -> None:
+    backend = Tokenizer(models.BPE({"<s>": 0, "x": 1}, []))
+    encoder = encoder_of(PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>"))
+    assert (encoder("xax", "text"), encoder.adds_bos) == ([1, 1], False)
 
 
 def test_a_fragment_is_read_by_where_it_begins(folders: dict[str, Path]) -> None:
@@ -257,6 +317,8 @@ def test_a_bos_is_added_where_the_tokenizer_adds_one(folders: dict[str, Path]) -
     tokenizer = load_tokenizer(folders["new"])
     assert encoder_of(tokenizer).adds_bos
     assert encoder_of(tokenizer).bos == tokenizer.bos_token_id
+    unused = unigram(pre_tokenizers.Metaspace(), bos_token="<s>")
+    assert (encoder_of(unused).adds_bos, encoder_of(unused).bos) == (False, unused.bos_token_id)
     without = make_tokenizer()
     without.bos_token = None  # type: ignore[assignment]
     assert not encoder_of(without).adds_bos
