@@ -126,6 +126,8 @@ OUTPUT = ("output_attentions", "output_hidden_states", "output_scores", "output_
 """What generate() returns beside the tokens, which nothing reads."""
 FRACTIONS = ("temperature", "repetition_penalty", "encoder_repetition_penalty")
 """transformers takes no whole number for these."""
+MOST_TOKENS = 2**20
+"""Of an answer, where the model does not say how long a text may be."""
 IDS = (
     *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"),
     *("forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
@@ -162,6 +164,18 @@ def check_ids(settings: Mapping[str, Any], rows: int) -> None:
         for number in _numbers(ids):
             if number >= rows:
                 raise ModelError(field=name, expected=f"ids below {rows:,}, the model's embeddings", found=show(number))
+
+
+def check_room(settings: Mapping[str, Any], context: int | None) -> None:
+    """Of a model that was made for texts of so many tokens, `context`; None: it does not say, and `MOST_TOKENS` counts.
+
+    Raises:
+        ModelError: an answer may become longer, of which a model that never ends it would write for ever.
+    """
+    most = context or MOST_TOKENS
+    if (settings.get("max_new_tokens") or 0) > most:
+        expected = f"at most {most:,}, the tokens that the language model was made for"
+        raise ModelError(field="max_new_tokens", expected=expected, found=show(settings["max_new_tokens"]))
 
 
 def as_generate_takes_them(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from mllm.generation_args import (
     as_generate_takes_them,
     check_generation_file,
     check_ids,
+    check_room,
     with_fractions,
     without_effect,
 )
@@ -93,6 +94,15 @@ def test_ids_beyond_the_embeddings_are_refused(settings: dict[str, Any]) -> None
         check_ids(settings, 40)
     check_ids(settings, 41)
     check_ids({"sequence_bias": [[[1], 50]], "eos_token_id": None}, 40)
+
+
+@pytest.mark.parametrize(("context", "most"), [(2048, "2,048"), (None, "1,048,576")])
+def test_an_answer_has_an_end(context: int | None, most: str) -> None:
+    expected = f"max_new_tokens: expected at most {most}, the tokens that the language model was made for, found int '"
+    with pytest.raises(ModelError, match=re.escape(expected)):
+        check_room({"max_new_tokens": 2**62}, context)
+    for settings in ({"max_new_tokens": 2048}, {"max_new_tokens": None}, {}):
+        check_room(settings, context)
 
 
 def test_whole_numbers_become_the_fractions_that_transformers_wants() -> None:

@@ -220,6 +220,15 @@ def takes_positions(language_model: PreTrainedModel) -> bool:
     return "position_ids" in inspect.signature(type(language_model).forward).parameters
 
 
+def context_of(language_model: nn.Module | None) -> int | None:
+    """The tokens that a language model was made for; None: it does not say.
+
+    Rotary positions go on beyond; answers make no sense there.
+    """
+    config: Any = getattr(language_model, "config", None)
+    return None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def position_limit(language_model: nn.Module | None) -> int | None:
     """How many tokens a decoder can read: None: any number. Some have a table of positions."""
     config: Any = getattr(language_model, "config", None)

@@ -26,7 +26,7 @@ from mllm.conversation.tokenizer_training import blank_tokenizer, train_tokenize
 from mllm.dataset.resolution import resolutions_in
 from mllm.errors import ConfigError, ImageError, ModelError
 from mllm.fields import in_field, read_section
-from mllm.generation_args import check_ids
+from mllm.generation_args import check_ids, check_room
 from mllm.images import current_settings
 from mllm.images.cache import DiskCache
 from mllm.model_files import NAME_A_MODEL, PROMPT_FORMAT_FILE
@@ -36,7 +36,7 @@ from mllm.models.adapters.selection import embeddings
 from mllm.models.adapters.settings import Adapters, read_adapters
 from mllm.models.base import VisionLanguageModel
 from mllm.models.checkpoints.vocabulary import check_added_tokens, record_tokens, recorded_tokens
-from mllm.models.language_models import position_limit
+from mllm.models.language_models import context_of, position_limit
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_export import export_obstacle
 from mllm.models.parts import part_of
@@ -222,6 +222,8 @@ def build_model(
         *generation_sections(data).items(),
     ):
         in_field(field, check_ids, settings, model.get_input_embeddings().num_embeddings)
+    for field, settings in generation_sections(data).items():
+        in_field(field, check_room, settings, context_of(model.text_model))
     if hasattr(model.config, "added_tokens"):
         record_tokens(model.config, [*recorded_tokens(folder), *new])
     processor = Processor(

@@ -118,12 +118,17 @@ def faults(folder: Path) -> list[str]:
 
 
 def saved_at(folder: Path) -> float:
-    """When a checkpoint was finished, in seconds since 1970; of one without manifest the time of its files."""
+    """When a checkpoint was finished, in seconds since 1970; of one without manifest the time of its files.
+
+    0 for a link that leads nowhere.
+    """
     try:
         manifest = read_manifest(folder)
     except RunError:
         manifest = None
-    return folder.stat().st_mtime if manifest is None else float(manifest.get("saved_at", 0))
+    if manifest is None:
+        return folder.stat().st_mtime if folder.exists() else 0.0
+    return float(manifest.get("saved_at", 0))
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -16,9 +16,10 @@ from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError
 from mllm.fields import Count, check, in_field, show
-from mllm.generation_args import as_generate_takes_them, without_effect
+from mllm.generation_args import as_generate_takes_them, check_room, without_effect
 from mllm.images import ImageRef, MemoryImage, Video, VideoFrame
 from mllm.models.base import VisionLanguageModel
+from mllm.models.language_models import context_of
 from mllm.models.runtime.decoding import ContinuousBatcher, beams
 from mllm.pipeline.evaluate import pads, plan, stop_arguments
 from mllm.pipeline.run_checks import check_generation
@@ -128,6 +129,7 @@ class Generator:
             criteria.append(StopStringCriteria(self.processor.tokenizer, list(generation.stop)))
         if listener is not None:
             criteria.append(_Listening(listener))
+        in_field("generation", check_room, generation.arguments, context_of(self.model.text_model))
         given = as_generate_takes_them(generation.arguments)
         defaults = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "stopping_criteria": None}
         return {

@@ -54,10 +54,13 @@ def test_find_start_auto_takes_the_newest_whole_checkpoint_and_says_what_it_pass
         make(tmp_path / f"checkpoint-{step}")
     (tmp_path / "checkpoint-12" / "optimizer.pt").write_bytes(b"")
     (tmp_path / "checkpoint-x").mkdir()
+    (tmp_path / "checkpoint-14").symlink_to(tmp_path / "gone")
+    (tmp_path / "checkpoint-16").write_text("")
     found = start(tmp_path, resume_from_checkpoint="auto")
     assert found.checkpoint == tmp_path / "checkpoint-10"
-    assert found.notes[0].startswith(f"{tmp_path / 'checkpoint-12'} is passed over: optimizer.pt has 0 bytes instead")
-    assert found.notes[1] == f"going on from {tmp_path / 'checkpoint-10'}"
+    assert found.notes[0] == f"{tmp_path / 'checkpoint-16'} is passed over: no trainer_state.json"
+    assert found.notes[1].startswith(f"{tmp_path / 'checkpoint-12'} is passed over: optimizer.pt has 0 bytes instead")
+    assert found.notes[2] == f"going on from {tmp_path / 'checkpoint-10'}"
 
 
 def test_find_start_goes_by_time_where_a_run_went_back(tmp_path: Path) -> None:

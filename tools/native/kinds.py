@@ -274,7 +274,7 @@ KINDS: dict[str, Kind] = {
         pixels={**CROPPED, "image_grid_pinpoints": PINPOINTS},
         config={
             **{"image_grid_pinpoints": PINPOINTS, "deepstack_layer_map": [[-1, 0]], "downsample_rate": "4/8"},
-            **{"spatial_target_layers": [0, 1, 0, 1]},
+            **{"spatial_target_layers": [1, 2, 3, 4], "text_config": {"num_hidden_layers": 5}},  # each its own layer
             **{"vision_config": {"hidden_size": 64}, "qformer_config": {"hidden_size": 64, "encoder_hidden_size": 64}},
         },
     ),

@@ -9,6 +9,7 @@ from typing import Any
 
 from mllm.conversation.codec_base import phrase_marks
 from mllm.errors import ConfigError, RunError
+from mllm.models.language_models import context_of
 from mllm.models.prompt_format import chosen_prompt_format
 from mllm.pipeline.run_checks import typed
 from mllm.serve.api.backend import EngineModel, MllmModel, client
@@ -45,14 +46,8 @@ def load_models(settings: Settings) -> dict[str, ServedModel]:
             prefix_cache_bytes=int(limits.prefix_cache_gb * 1e9),
         )
         card = card_of(loaded, folder, settings.model_args)
-        models[name] = LocalModel(name, loaded.processor, engine, card, context=context_of(loaded))
+        models[name] = LocalModel(name, loaded.processor, engine, card, context=context_of(loaded.model.text_model))
     return models
-
-
-def context_of(loaded: ChatModel) -> int | None:
-    """The tokens that the language model was made for. Rotary positions go on beyond; answers make no sense there."""
-    config: Any = getattr(loaded.model.text_model, "config", None)
-    return None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def card_of(loaded: ChatModel, folder: str, model_args: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def ernie4_5_vl_moe() -> Family:
 
     Source: ernie.baidu.com/blog/publication/ERNIE_Technical_Report.pdf.
     """
-    return Family(codec="shikra", more=_more)
+    return Family(codec="shikra", more=_more, prepare=_prepare)
 
 
 def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
@@ -27,3 +27,18 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors)
     ids = [asked.image_token_id, asked.image_start_token_id, asked.image_end_token_id]
     read_BT = torch.isin(ids_BT, torch.tensor(ids, device=ids_BT.device)).long()
     return {**image_marks(model, ids_BT, labels_BT, images), "moe_mm_token_type_ids": read_BT}
+
+
+def _prepare(model: Any) -> None:
+    """In training the experts for images read a token without weight where a batch has no image: ranks keep in step."""
+    for module in model.modules():
+        if hasattr(module, "vision_moe"):
+            module.register_forward_hook(_read_one)
+
+
+def _read_one(block: Any, args: tuple[Tensor, Tensor | None], output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    states_BTD, read_BT = args
+    if not block.training or (read_BT is not None and read_BT.any()):
+        return output
+    spare, _ = block.vision_moe(states_BTD[:1, :1])
+    return output[0] + 0 * spare.sum().to(output[0]), output[1]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import pytest
 
+from tests.models.native.parity import assert_ranks_stay_in_step, stand_in
 from tools.native.check import Checked
-from tools.native.stand_ins import save_stand_in
 
 
-def test_prompt_and_logits_are_the_models_own(tmp_path: Path) -> None:
-    found = Checked(save_stand_in("ernie4_5_vl_moe", tmp_path))
-    found.same_logits(*found.built, found.items[0])
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    return stand_in("ernie4_5_vl_moe", tmp_path_factory)
+
+
+def test_prompt_and_logits_are_the_models_own(checked: Checked) -> None:
+    checked.same_logits(*checked.built, checked.items[0])
+
+
+def test_experts_for_images_have_a_gradient_where_one_rank_has_no_image(checked: Checked) -> None:
+    assert_ranks_stay_in_step(checked)
