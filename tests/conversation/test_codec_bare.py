@@ -208,6 +208,7 @@ def test_read_answer_of_odd_strings(name: str, text: str, expected: list[UnitBox
         ("molmo", "30, 40", []),
         ("shikra", "(0.3, 0.4)", [(0.3, 0.4)]),
         ("internvl", "(300, 400)", []),
+        ("glm", "(300, 400)", []),
         ("bins", "<bin_300><bin_400>", [(0.3, 0.4)]),
     ],
 )

@@ -201,8 +201,15 @@ def test_minigpt_v2_is_read_without_its_braces() -> None:
     assert (two.points, two.failure) == ((), "wrong_count")
 
 
-def test_qwen25_vl_says_that_nothing_is_with_an_empty_list() -> None:
-    assert none_text(make("qwen25_vl")) == none_text(make("qwen3_vl")) == "[]"
+def test_codecs_of_json_say_that_nothing_is_with_an_empty_list() -> None:
+    assert [none_text(make(name)) for name in ("qwen25_vl", "qwen3_vl", "gemini")] == ["[]"] * 3
+
+
+@pytest.mark.parametrize("name", ["ferret", "qwen2_vl", "qwen3_vl", "internvl", "glm", "gemini"])
+def test_numbers_in_the_middle_between_two_thousandths_are_within_the_bound(name: str) -> None:
+    box = (0.0005, 0.0015, 0.5005, 0.9995)
+    (reading,) = make(name).read(make(name).write_boxes([box], SIZE), SIZE)
+    assert all(abs(read - value) <= make(name).error(SIZE) for read, value in zip(reading.boxes[0], box, strict=True))
 
 
 @pytest.mark.parametrize(("name", "scale"), [("molmo", 100), ("molmo2", 1000)])
