@@ -6,6 +6,7 @@ Codecs are in `codecs/`, one file each. They see unit coordinates (fractions of 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -14,6 +15,9 @@ from mllm.errors import ConfigError
 from mllm.geometry import Placement
 from mllm.types import Failure
 
+_NUMBER = r"[-+\u2212]?(?:\d[\d.]*(?:e[-+]?\d+)?|\.\d+|nan|inf)(?:\s?(?:%|px))?"
+_GAP = r"\s{0,9}[,;\uff0c]\s{0,9}|\s{1,9}"
+_FOUR = re.compile(rf"[\[\uff3b]\s{{0,9}}{_NUMBER}(?:(?:{_GAP}){_NUMBER}){{3}}\s{{0,9}}[\]\uff3d]", re.IGNORECASE)
 UnitBox = tuple[float, float, float, float]
 """x1, y1, x2, y2 as fractions of the frame."""
 UnitPoint = tuple[float, float]
@@ -144,7 +148,16 @@ def phrase_marks(codec: RegionCodec) -> tuple[str, str] | None:
 
 
 def read_answer(codec: RegionCodec, text: str, size: tuple[int, int]) -> list[Reading]:
-    """The groups of regions in a model's answer, which may leave out the marks of its family."""
+    """The groups of regions in a model's answer, which may leave out the marks of its family.
+
+    Four numbers in brackets that nothing reads, such as `[100 100 500 400]`, are malformed: an answer with a region.
+    """
+    found = _read_answer(codec, text, size)
+    box = None if found else _FOUR.search(text)
+    return found if box is None else [Reading(failure="malformed", span=box.span(), bare=True)]
+
+
+def _read_answer(codec: RegionCodec, text: str, size: tuple[int, int]) -> list[Reading]:
     marked = codec.read(text, size)
     bare: BareForm | None = getattr(codec, "bare", None)
     if bare is None or any(reading.failure != "malformed" or reading.boxes or reading.points for reading in marked):
