@@ -63,11 +63,18 @@ TEXTS: list[tuple[str, str, float | None]] = [
     ("ferret", "the dog [100, 100, 600, 600] [sic].", None),
     ("ferret", "[[100, 100, 600, 600]]", None),
     ("ferret", "[100.0, 100, 600, 600]", None),
+    ("ferret", "100, 100, 600, 600] is a dog", 1),  # what is missing in front is not missed
+    ("ferret", "[100, 100, 600, 600, 7]", 1),
     ("ferret", "[104, 109, 604, 609]", 1),  # 20.8, 10.9, 120.8, 60.9 are cut down to whole pixels
     ("paligemma", "<loc0102><loc0102><loc0614><loc0614>" + "<seg000>" * 16 + " dog", 0.9985),
     ("paligemma", "<loc0102><loc0102><loc0614><loc0614> dog", None),
     ("paligemma", "<loc0614><loc0102><loc0102><loc0614>" + "<seg000>" * 16, None),
+    ("paligemma", "<loc0102><loc0102><loc0614><loc0102>" + "<seg000>" * 16, None),
     ("vlmevalkit", "[100 100 600 600]", 1),
+    ("vlmevalkit", "100 100 600 600 7", 1),
+    ("vlmevalkit", "[500, 0, 1000, 1000]", 1000 / 14000),  # up to 1000 of 1000
+    ("vlmevalkit", "[20, 10, 120, 1001]", 5000 / 9000),  # above it pixels
+    ("vlmevalkit", "[0.1, 0.1, 1.5, 1.5]", 5000 / 16200),  # up to 1.5 fractions
     ("vlmevalkit", "[0.1, 0.1, 0.6, 0.6]", 1),
     ("vlmevalkit", "from (100,100) to (600,600)", 1),
     ("vlmevalkit", "[600, 600, 100, 100]", 1),  # corners are sorted
@@ -111,6 +118,40 @@ def test_a_public_reading_takes_an_answer_as_its_code_does(reading: str, text: s
 @pytest.mark.parametrize("text", ["", "no box", "[]", "[[", "(),()", "{<", "[,,,]", "[[;]]", "```json\n[", "]" * 50])
 def test_a_public_reading_finds_no_box_in_anything_else(reading: str, text: str) -> None:
     assert READINGS[reading].iou(text, TRUTH, SIZE) is None
+
+
+def test_a_public_reading_says_whether_an_iou_of_just_the_threshold_is_right() -> None:
+    right = [name for name, reading in READINGS.items() if reading.is_right(0.5, 0.5)]
+    assert set(READINGS) - set(right) == {"cogvlm", "shikra", "minigpt_v2", "qwen25_vl"}
+    for reading in READINGS.values():
+        assert (reading.is_right(0.51, 0.5), reading.is_right(0.49, 0.5)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("reading", "whole", "corner"),
+    [
+        ("internvl", "[0,0,1000,1000]", "[0,0,50,50]"),
+        ("qwen_vl", "(0,0),(999,999)", "(0,0),(50,50)"),
+        ("qwen3_vl", '{"bbox_2d": [0, 0, 1000, 1000]}', '{"bbox_2d": [0, 0, 50, 50]}'),
+        ("cogvlm", "[[000,000,1000,1000]]", "[[000,000,050,050]]"),
+        ("shikra", "[0,0.25,1,0.75]", "[0,0,0.1,0.1]"),
+        ("ferret", "[0, 0, 1000, 1000]", "[0, 0, 50, 50]"),
+        ("paligemma", "<loc0000><loc0000><loc1023><loc1023>", "<loc0000><loc0000><loc0050><loc0050>"),
+        ("vlmevalkit", "[0, 0, 1000, 1000]", "[0, 0, 50, 50]"),
+        ("lmms_eval", "[0, 0, 1, 1]", "[0, 0, 0.05, 0.05]"),
+        ("qwen25_vl", "[0, 0, 196, 112]", "[0, 0, 9, 9]"),
+    ],
+)
+def test_a_public_reading_of_the_whole_image_and_of_a_corner_is_exact(reading: str, whole: str, corner: str) -> None:
+    masks = "<seg000>" * 16 if reading == "paligemma" else ""
+    assert READINGS[reading].iou(whole + masks, (0, 0, *SIZE), SIZE) == 1
+    assert READINGS[reading].iou(corner + masks, TRUTH, SIZE) == 0
+
+
+def test_kosmos2_alone_reads_its_prompt() -> None:
+    assert {name: reading.prompt for name, reading in READINGS.items() if reading.prompt} == {
+        "kosmos2": "<phrase>{}</phrase>"
+    }
 
 
 def test_kosmos2_reads_the_prompt_before_the_answer() -> None:
