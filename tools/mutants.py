@@ -236,13 +236,13 @@ class Loaded:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        sys.settrace(None)
-        imported = set(self.called)
         watched = apart(partial(self._watch, session), 1000)
+        rows, self.modules = watched or ([], [])
+        imported_too(self.modules)
+        sys.settrace(None)
         if not watched:
             return True
-        rows, self.modules = watched
-        imported_too(self.modules)
+        imported = set(self.called)  # by the modules of the tests, and those that a test is the first to import
         seconds, calls = zip(*rows, strict=True)
         some = [place for place, called in enumerate(calls) if called or seconds[place] < QUICK] or range(len(calls))
         order = self.order = sorted(some, key=lambda place: (not calls[place], seconds[place]))

@@ -291,11 +291,12 @@ def test_many_json_objects_are_read_in_time() -> None:
 
 def test_the_span_of_a_json_answer_holds_its_array_and_fence() -> None:
     box = '{"bbox_2d": [1, 2, 3, 4]}'
-    text = f"Sure:\n```json\n[{box}, {box}]\n``` and [{box}]!"
+    text = f"Sure:\n```json\n[{box}, {box}]\n``` and [{box}]! So ```json\n{box}\n```."
     spans = [reading.span for reading in make("qwen25_vl").read(text, SIZE)]
     assert [text[slice(*span)] for span in spans if span] == [
         text[text.index("```") : text.index(" and")],
         f"[{box}]",
+        f"```json\n{box}\n```",
     ]
 
 
