@@ -15,9 +15,9 @@ from accelerate.utils import gather_object
 from mllm.config.data_args import Ranking
 from mllm.conversation.processor import Processor
 from mllm.errors import ConfigError, DataError
-from mllm.fields import check, show
+from mllm.fields import check, in_field, show
 from mllm.files import read_json, read_text
-from mllm.json_fields import is_blank
+from mllm.json_fields import is_blank, text
 from mllm.models.base import VisionLanguageModel
 from mllm.models.runtime.ranking import candidate_log_probs, ranking_way
 from mllm.pipeline.evaluate import Loader, Work, end_if_signalled, in_step, plan, predictions_in_order
@@ -35,6 +35,7 @@ class Candidates:
 
     Raises:
         ConfigError: the file of candidates holds none, or one twice.
+        DataError: one holds half a character.
     """
 
     def __init__(self, ranking: Ranking) -> None:
@@ -128,12 +129,14 @@ def rank(
 def _read(path: str) -> list[str]:
     if path.endswith(".json"):
         names = read_json(path, list, ConfigError)
-        check(names, list[str], ConfigError)
+        in_field(path, check, names, list[str], ConfigError)
         return names
     return [line.strip() for line in read_text(path, ConfigError).splitlines() if line.strip()]
 
 
 def _check_listed(names: Sequence[str], where: str | Path) -> None:
+    for name in names:
+        in_field(str(where), text, name)
     if blank := [name for name in names if is_blank(name)]:
         raise ConfigError(where=str(where), expected="candidates with a word", found=show(blank[0]))
     if len(set(names)) < max(len(names), 2):

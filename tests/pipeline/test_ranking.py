@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from mllm.config.data_args import Ranking
 from mllm.conversation.collator import Collator
 from mllm.conversation.packing import split_rounds
-from mllm.errors import ConfigError, DataError
+from mllm.errors import ConfigError, DataError, MllmError
 from mllm.pipeline import ranking as pipeline
 from mllm.pipeline.evaluate import Loader
 from mllm.pipeline.finetune import main
@@ -101,6 +101,13 @@ def test_candidates_of_an_item(tmp_path: Path) -> None:
         Candidates(Ranking(candidates=["x", " "]))
     with pytest.raises(ConfigError, match=r"none\.txt"):
         Candidates(Ranking(candidates=str(tmp_path / "none.txt")))
+    for words, said in (
+        ('["x", 1]', r"names\.json\b.*: expected a text, found int '1'"),
+        ('["x", "\\ud800"]', r"names\.json.*half a"),
+    ):
+        (tmp_path / "names.json").write_text(words)
+        with pytest.raises(MllmError, match=said):
+            Candidates(Ranking(candidates=str(tmp_path / "names.json")))
 
 
 def test_a_sharded_model_is_refused(crowd: Items, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,9 @@ def _json_of_table(path: str) -> Path:
     if index not in names or "base64" not in names:
         expected = "the ids as index, or a column 'id', and a column 'base64'"
         raise DataError(where=path, expected=expected, found=str(names), kind="missing-field")
+    kind = table.schema_arrow.field("base64").type
+    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+        raise DataError(where=path, field="base64", expected="texts", found=str(kind), kind="wrong-type")
     with complete(copy, "images") as target:
         separator = b"{"
         for batch in table.iter_batches(batch_size=256, columns=[index, "base64"]):

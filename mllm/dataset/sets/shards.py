@@ -149,6 +149,10 @@ def _scan(path: str) -> NDArray[np.int64]:
                     keys.append(key)
                     rows.append([0] * 6)
                 slot = 0 if kind.lower() in IMAGES else 2 + 2 * TEXTS.index(kind) if kind in TEXTS else None
+                if slot is not None and rows[-1][slot + 1]:
+                    expected = f"one {'image' if slot == 0 else kind}"
+                    found = f"another, {name}"
+                    raise DataError(where=path, field=key.removeprefix("/"), expected=expected, found=found)
                 if slot is not None:
                     rows[-1][slot : slot + 2] = [member.offset_data, member.offset_data + member.size]
             end = tar.offset

@@ -244,6 +244,9 @@ def test_parquet(tmp_path: Path, release: Callable[..., MimicIt]) -> None:
     parquet.write_table(pyarrow.table({"image": ["a"]}), tmp_path / "X.parquet")
     with pytest.raises(DataError, match="expected the ids as index, or a column 'id', and a column 'base64'"):
         Base64ImageIndex(str(tmp_path / "X.parquet"))
+    parquet.write_table(pyarrow.table({"id": ["a"], "base64": [b"aGk="]}), tmp_path / "B.parquet")
+    with pytest.raises(DataError, match=r"B\.parquet: base64: expected texts, found binary"):
+        Base64ImageIndex(str(tmp_path / "B.parquet"))
 
 
 def test_regions_in_the_words_lie_on_the_image_of_their_round(release: Callable[..., MimicIt]) -> None:

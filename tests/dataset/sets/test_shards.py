@@ -77,6 +77,7 @@ def test_questions_are_drawn(shards: Callable[..., Shards]) -> None:
     [
         ({"0.txt": b"A dog."}, "broken.tar: 0: expected an image (jpg, jpeg, png, webp) and a text (json, txt)"),
         ({"0.jpg": b"x"}, "broken.tar: 0: expected an image (jpg, jpeg, png, webp) and a text (json, txt)"),
+        ({"0.jpg": b"x", "0.txt": b"A.", "0.png": b"y"}, "broken.tar: 0: expected one image, found another, 0.png"),
         ({}, "broken.tar: expected at least one sample, found none"),
         ({"0.jpg": b"x", "0.json": b"{"}, "broken.tar[0]: json: expected a JSON object, found "),
         ({"0.jpg": b"x", "0.json": b"[]"}, "broken.tar[0]: json: expected a JSON object, found list"),
