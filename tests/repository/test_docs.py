@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mllm.cli import main
+from mllm.commands.model.published import PUBLISHED_MODELS
 from mllm.config.config import read
 from mllm.pipeline.finetune import main as finetune
 from mllm.registry import CODECS, CONNECTORS, METRICS, MODELS, TEMPLATES, Registry
@@ -66,7 +67,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert finetune(["config/demo_scenes.py", "--max_steps", "2", "--do_eval", "False"]) == 0
+        few = [f"data_args.train.datasets.{number}.count=200" for number in (0, 1)]
+        options = ["--max_steps", "2", "--do_eval", "False", "--cfg-options", *few]
+        assert finetune(["config/demo_scenes.py", *options]) == 0
     finally:
         os.chdir(before)
     return folder
@@ -95,6 +98,9 @@ def run_blocks(folder: Path, *, max_steps: str = r"\g<0>") -> None:
 
 
 def test_blocks_run_in_the_order_of_the_pages(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the pages have them, but for trainings of two steps, and a 7B model of three layers for `mllm model show`."""
+    for part in ("vision_tower", "language_model"):
+        monkeypatch.setitem(PUBLISHED_MODELS["llava-v1-7b"][part], "num_hidden_layers", 3)
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(str(workplace))
     run_blocks(workplace, max_steps="max_steps=2")
