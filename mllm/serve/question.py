@@ -17,6 +17,7 @@ from mllm.conversation.time_form import TimeForm
 from mllm.errors import DataError
 from mllm.fields import is_finite, show
 from mllm.images import ImageRef, VideoFrame, image_ref
+from mllm.json_fields import text as whole_text
 from mllm.types import BOXES, IMAGE, POINTS, SPANS, VIDEO, Box, GroundTruth, Groups, Item, Point, Turn
 
 ImageSource = str | Path | Image.Image | ImageRef | Sequence[Any]
@@ -86,8 +87,18 @@ def _system(messages: Sequence[Message], key: str) -> tuple[str | None, Sequence
         first = messages[0]
         if first.images or first.boxes or first.points or any(each in first.text for each in (IMAGE, BOXES, POINTS)):
             raise DataError(where=key, field="messages[0]", expected="words alone", found="images or regions")
-        return first.text, messages[1:]
+        try:
+            return _whole(first.text, "messages[0].text"), messages[1:]
+        except DataError as error:
+            raise error.at(key) from error
     return None, messages
+
+
+def _whole(said: object, field: str) -> str:
+    try:
+        return whole_text(said)
+    except DataError as error:
+        raise error.inside(field) from error
 
 
 class _Conversation:
@@ -112,7 +123,7 @@ class _Conversation:
             )
         if asks and role == "gpt":
             raise DataError(field="role", expected="'user' in the last message", found="'assistant'", kind="turn-order")
-        text, images = message.text, _listed(message.images)
+        text, images = _whole(message.text, "text"), _listed(message.images)
         if role == "human" and not text.strip() and not images:
             raise DataError(field="text", expected="a text with a word", found=repr(text), kind="blank-text")
         if images and IMAGE not in text:

@@ -85,6 +85,8 @@ BOX = (1, 2, 3, 4)
     ("messages", "error"),
     [
         ([user(" ")], "question: text: expected a text with a word, found ' '"),
+        ([user("a\udcff")], "question: text: expected a text, found half a character"),
+        ([Message(role="system", text="\udcff"), user("a")], "question: messages[0].text: expected a text, found half"),
         ([user("What is in <boxes>?", images=["a"])], "expected a box for each of its 1 <boxes>, found 0"),
         ([user("What?", images=["a"], boxes=[BOX])], "expected a box for each of its 0 <boxes>, found 1"),
         ([user("<points>", images=["a"])], "expected a point for each of its 1 <points>, found 0"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mllm.commands.model_options import Codec, Device, Dtype, Placement, Template, Type
+from mllm.errors import ConfigError
 
 ANSWERS = "Answers"
 
@@ -79,6 +80,8 @@ def chat(
     from mllm.serve.chat_model import load
     from mllm.serve.generation import read_generation
 
+    if system is not None and conversation is not None:
+        raise ConfigError(where="--system", expected="no --conversation, which has its own beginning", found="both")
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature != 0 else {}
     generation: dict[str, Any] = {
         **{"max_new_tokens": max_new_tokens, "seed": seed, "repetition_penalty": repetition_penalty},

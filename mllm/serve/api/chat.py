@@ -31,6 +31,8 @@ MOST_ENTRIES = 200_000
 request is served meanwhile. A question of 32,768 tokens has fewer."""
 POLL_S = 0.2
 """How often it is looked whether a client is still there."""
+READ_ON, READ_ON_S = 4, 1.0
+"""Of a request that is too large: times the bound that is read and dropped, and seconds for each piece."""
 LATE_S = 2.0
 """For the event that says that time is up."""
 GONE = 499
@@ -73,6 +75,7 @@ async def body_of(request: Request, kind: str = "application/json") -> bytes:
     large = Problem(413, f"expected a request of at most {most:,} bytes (max_body_mb)", code="request_too_large")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > most:
+        await _read_on(request, most)
         raise large
     body = bytearray()
     try:
@@ -80,12 +83,27 @@ async def body_of(request: Request, kind: str = "application/json") -> bytes:
             async for part in request.stream():
                 body += part
                 if len(body) > most:
+                    await _read_on(request, most)
                     raise large
     except ClientDisconnect as error:
         raise Problem(GONE, "the client hung up") from error
     if kind == "application/json" and body.count(b",") > MOST_ENTRIES:
         raise Problem(413, f"expected a request of at most {MOST_ENTRIES:,} entries", code="request_too_large")
     return bytes(body)
+
+
+async def _read_on(request: Request, most: int) -> None:
+    """Let a client that sends too much come to its end, within bounds: who still sends does not read the answer."""
+    if "expect" in request.headers:  # it asks before it sends
+        return
+    left = most * READ_ON
+    with suppress(TimeoutError, ClientDisconnect):
+        while left > 0:
+            async with asyncio.timeout(READ_ON_S):
+                message = await request.receive()
+            left -= len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
 
 
 async def prepared(

@@ -11,7 +11,10 @@ from mllm.serve.api.images import ImageReader, SentImage
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.schema import ChatMessage, ChatRequest, InputRegion
 from mllm.serve.question import Message as Asked
-from mllm.types import BOXES, IMAGE, POINTS, Box, Point
+from mllm.types import BOXES, IMAGE, POINTS, SPANS, VIDEO, Box, Point
+
+IN_PLACE_OF = {IMAGE: "an image_url part", VIDEO: "an image_url part for each frame", SPANS: "seconds in words"}
+"""What a request has for the placeholders of training data."""
 
 
 async def messages_of(body: ChatRequest, reader: ImageReader) -> list[Asked]:
@@ -36,12 +39,38 @@ async def messages_of(body: ChatRequest, reader: ImageReader) -> list[Asked]:
                 f"regions: expected a {placeholder} in the words for each, found {left} more regions",
                 param="regions",
             )
-    for number, region in enumerate(body.regions or ()):
-        if region.image >= len(sent):
-            place = f"regions[{number}].image"
-            message = f"{place}: expected the index of one of {len(sent)} images, found {region.image}"
-            raise Problem(400, message, param=place)
+    sizes = [image.size for image in sent]
+    if body.answer_image is not None:
+        _check_index("answer_image", body.answer_image, len(sizes))
+    if body.video_duration is not None and not any(isinstance(image, VideoFrame) for image in sent):
+        message = "video_duration: expected images with a time, which are frames of the video, found none"
+        raise Problem(400, message, param="video_duration")
+    check_regions(body.regions or (), sizes, "regions")
     return asked
+
+
+def check_regions(regions: Sequence[InputRegion], sizes: Sequence[tuple[int, int]], place: str) -> None:
+    """
+    Raises:
+        Problem: a region is wholly outside of its image, or on none; names the field.
+    """
+    for number, region in enumerate(regions):
+        _check_index(f"{place}[{number}].image", region.image, len(sizes))
+        width, height = sizes[region.image]
+        for kind, entries in (("boxes", region.boxes), ("points", region.points)):
+            for index, numbers in enumerate(entries or ()):
+                x1, y1, x2, y2 = numbers if kind == "boxes" else numbers * 2
+                if x1 > width or y1 > height or x2 < 0 or y2 < 0:
+                    param = f"{place}[{number}].{kind}[{index}]"
+                    found = ", ".join(f"{value:.10g}" for value in numbers)
+                    message = f"{param}: expected pixels of its image of {width} x {height}, found [{found}]"
+                    raise Problem(400, message, param=param)
+
+
+def _check_index(place: str, image: int, count: int) -> None:
+    if image >= count:
+        message = f"{place}: expected the index of one of {count} images, found {image}"
+        raise Problem(400, message, param=place)
 
 
 async def _images(body: ChatRequest, reader: ImageReader) -> list[SentImage]:
@@ -105,9 +134,9 @@ def _asked(
     points: Iterator[InputRegion],
 ) -> Asked:
     for index, part in enumerate(message.content):
-        if part.type == "text" and IMAGE in part.text:
+        if part.type == "text" and (mark := next((mark for mark in IN_PLACE_OF if mark in part.text), None)):
             place = f"messages[{number}].content[{index}].text"
-            raise Problem(400, f"{place}: expected an image_url part in place of {IMAGE}", param=place)
+            raise Problem(400, f"{place}: expected {IN_PLACE_OF[mark]} in place of {mark}", param=place)
     text, own = _text(message), [next(images) for part in message.content if part.type == "image_url"]
     if message.role != "user":
         role: Any = "assistant" if message.role == "assistant" else "system"

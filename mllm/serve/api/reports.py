@@ -16,7 +16,7 @@ from pydantic import Field
 
 from mllm.images import ImageRef
 from mllm.serve.api.chat import body_of
-from mllm.serve.api.conversation import answer_of, messages_of
+from mllm.serve.api.conversation import answer_of, check_regions, messages_of
 from mllm.serve.api.images import SentImage
 from mllm.serve.api.problems import Problem
 from mllm.serve.api.schema import ChatRequest, InputRegion, Strict
@@ -58,6 +58,8 @@ async def report(request: Request) -> dict[str, Any]:
         server.model(body.request.model)
         messages = await messages_of(body.request, server.images)
         if body.right is not None:
+            shown: list[Any] = [image for message in messages for image in message.images]
+            check_regions(body.right.regions, [image.size for image in shown], "right.regions")
             messages.append(answer_of(body.right.text, body.right.regions))
         item = to_item(messages, key="right", answered=body.right is not None)
         async with server.writing:

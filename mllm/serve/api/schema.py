@@ -73,6 +73,8 @@ class ChatMessage(Strict):
     @field_validator("content", mode="before")
     @classmethod
     def _parts(cls, value: Any) -> Any:
+        if not isinstance(value, str | list):
+            raise ValueError("expected a text or a list of parts")
         return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -97,6 +99,10 @@ class InputRegion(Strict):
     def _check(self) -> InputRegion:
         if (self.boxes is None) == (self.points is None):
             raise ValueError("expected either boxes or points")
+        for number, (x1, y1, x2, y2) in enumerate(self.boxes or ()):
+            if x1 > x2 or y1 > y2:
+                found = ", ".join(f"{value:.10g}" for value in (x1, y1, x2, y2))
+                raise ValueError(f"boxes[{number}]: expected x1 <= x2 and y1 <= y2, found [{found}]")
         return self
 
 

@@ -113,6 +113,8 @@ def test_settings_are_checked_before_the_model_is_loaded(
 ) -> None:
     assert piped("", "--top_p", "0.5", monkeypatch=monkeypatch) == 1
     assert "generation.top_p has no effect: it needs do_sample=True" in capsys.readouterr().err
+    assert piped("", "--system", "Be brief.", "--conversation", "talk.jsonl", monkeypatch=monkeypatch) == 1
+    assert "--system: expected no --conversation" in capsys.readouterr().err
     assert piped("Hello\n", "--temperature", "0", "--top_p", "0.5", "--top_k", "3", monkeypatch=monkeypatch) == 0
     assert piped("Hello\n", "--temperature", "2", "--top_k", "3", "--seed", "1", monkeypatch=monkeypatch) == 0
 

@@ -169,6 +169,10 @@ def test_a_conversation_goes_on_with_the_message_that_came(served: Any) -> None:
         ({"regions": [{"boxes": [[0, 0, 1, 1]]}]}, "regions", "1 more"),
         ({"regions": [{"boxes": [[0, 0, 1]]}]}, "regions[0].boxes[0]", "at least 4"),
         ({"regions": [{}]}, "regions[0]", "either boxes or points"),
+        ({"messages": [{"role": "user", "content": "What is in <video>?"}]}, "messages[0].content[0].text", "each frame"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "a text or a list"),
+        ({"answer_image": 2}, "answer_image", "one of 0 images"),
+        ({"video_duration": 2}, "video_duration", "images with a time"),
         ({"top_logprobs": 2}, None, "logprobs=true"),
         ({"seed": 1.5}, "seed", "valid integer"),
         ({"model": "other"}, "model", "expected one of tiny"),
@@ -189,10 +193,10 @@ def test_what_cannot_be_done_is_refused_by_name(
 @pytest.mark.parametrize(
     ("text", "regions", "said"),
     [
-        ("What is <boxes>?", [{"boxes": [[5, 5, 2, 9]]}], "x1 <= x2"),
-        ("What is <boxes>?", [{"boxes": [[500, 500, 600, 600]]}], "in what the model sees"),
+        ("What is <boxes>?", [{"boxes": [[5, 5, 2, 9]]}], "regions[0]: boxes[0]: expected x1 <= x2"),
+        ("What is <boxes>?", [{"boxes": [[500, 500, 600, 600]]}], "regions[0].boxes[0]: expected pixels of its image"),
         ("What is <boxes>?", [{"image": 3, "boxes": [[5, 5, 9, 9]]}], "regions[0].image"),
-        ("What is <points>?", [{"points": [[100, 2]]}], "in what the model sees"),
+        ("What is <points>?", [{"points": [[100, 2]]}], "regions[0].points[0]: expected pixels of its image"),
     ],
 )
 def test_regions_that_no_image_has(served: Any, text: str, regions: list[Any], said: str) -> None:

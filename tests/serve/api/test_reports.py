@@ -45,7 +45,10 @@ def test_what_is_not_kept(loaded: ChatModel, tmp_path: Path) -> None:
     assert send(loaded, None, body())[0][0] == 403
     path = tmp_path / "bad.jsonl"
     wrong = body(right={"text": "here <boxes>"}), body(right={"text": " "}), {"answer": "x"}
-    assert [status for status, *_ in send(loaded, path, *wrong)] == [400, 400, 400]
+    outside = {"text": "here <boxes>", "regions": [{"boxes": [[400, 2, 500, 4]]}]}
+    found = send(loaded, path, *wrong, body(right=outside))
+    assert [status for status, *_ in found] == [400] * 4
+    assert found[-1][1]["error"]["param"] == "right.regions[0].boxes[0]"
     assert not path.exists()
     full = send(loaded, path, body(), body(), limits=Limits(reports_mb=1e-5))
     assert [status for status, *_ in full] == [200, 507]
