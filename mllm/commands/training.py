@@ -179,18 +179,6 @@ def predict(
 
     mllm predict --model DIR --images FOLDER --prompt TEXT --out answers.jsonl
     """
-    if api is not None:
-        if config is None or model is None:
-            ctx.fail("--api needs CONFIG.py and --model NAME too")
-        if prompt is not None or image or images or box:
-            ctx.fail("--api asks the questions of CONFIG.py: leave --prompt, --image, --images and --box out")
-        from mllm.pipeline.remote import start
-
-        # nothing is computed here, so the precision of the config needs no GPU
-        flags = {**ctx.obj, "do_train": False, "do_eval": False, "do_predict": True, "use_cpu": True}
-        given = Given(config=config, options=cfg_options, flags={**flags, "bf16": False, "fp16": False})
-        server = {"url": api, "name": model, "concurrency": concurrency, "retries": retries, "timeout": timeout}
-        return start(given, codec=codec, placement=placement, **server)
     asked = [
         *(("--prompt", "prompt", prompt), ("--image", "images", image)),
         *(("--box", "boxes", [_box(ctx, text) for text in box]), ("--answer-image", "answer_image", answer_image)),
@@ -201,6 +189,25 @@ def predict(
         *(("--out", "out", out), ("--on_error", "on_error", on_error)),
     ]
     asked = [(flag, name, value) for flag, name, value in asked if value not in (None, [])]
+    if api is not None:
+        if config is None or model is None:
+            ctx.fail("--api needs CONFIG.py and --model NAME too")
+        if prompt is not None or image or images or box:
+            ctx.fail("--api asks the questions of CONFIG.py: leave --prompt, --image, --images and --box out")
+        unused = [flag for flag, name, _ in asked if name not in ("codec", "placement")]
+        if unused:
+            ctx.fail(f"{unused[0]}: has no effect with --api")
+        from mllm.pipeline.remote import start
+
+        # nothing is computed here, so the precision of the config needs no GPU
+        flags = {**ctx.obj, "do_train": False, "do_eval": False, "do_predict": True, "use_cpu": True}
+        given = Given(config=config, options=cfg_options, flags={**flags, "bf16": False, "fp16": False})
+        server = {"url": api, "name": model, "concurrency": concurrency, "retries": retries, "timeout": timeout}
+        return start(given, codec=codec, placement=placement, **server)
+    for flag in ("concurrency", "retries", "timeout"):
+        source = ctx.get_parameter_source(flag)
+        if source is not None and source.name == "COMMANDLINE":
+            ctx.fail(f"--{flag}: needs --api URL too")
     if model is None:
         if asked:
             ctx.fail(f"{asked[0][0]}: needs --model DIR too")

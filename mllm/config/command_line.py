@@ -35,6 +35,8 @@ from mllm.errors import UsageError, nearest, printable
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 IS_VALUE = re.compile(r"(?!-)|-$|-\.?\d|.* ", re.DOTALL)
 """How a word begins that is a value, not an option: without a dash, as a negative number, or it holds a space."""
+TEXTS = frozenset({"prompt", "system"})
+"""Options that may be empty; training arguments, which are hidden, have checks of their own."""
 LONGEST = 400
 """Characters of an error that are shown."""
 ALL_FLAGS = frozenset(name for names in GROUPS.values() for name in names)
@@ -89,6 +91,8 @@ class Command(TyperCommand):
             if not values:
                 found = f", found {words[0]!r:.80}" if words else ""
                 _fail(ctx, f"{name}: expected {options[name].metavar or 'a value'}{found}")
+            if "" in values and options[name].name not in TEXTS and not options[name].hidden:
+                _fail(ctx, f"{name}: expected {options[name].metavar or 'a value'}, found ''")
             yield from (f"{name}={value}" for value in values)
 
     def _values(self, option: TyperOption, words: deque[str]) -> list[str]:

@@ -153,6 +153,9 @@ def test_a_wrong_command_line_is_status_2(capsys: pytest.CaptureFixture[str]) ->
         (["predict", "--model", "x", "--prompt", "Where?", "--seed", "1"], "no training argument"),
         (["predict", "--model", "x", "--prompt", "Where?", "--box", "1,2"], "--box: expected X1,Y1,X2,Y2, found '1,2'"),
         (["predict"], "expected CONFIG.py, or --model DIR"),
+        (["predict", "--model", "x", "--prompt", "Where?", "--draw="], "mllm predict: --draw: expected FILE, found ''"),
+        (["predict", "--model", "x", "--prompt", "a", "--retries", "1"], "--retries: needs --api URL too"),
+        (["predict", "x.py", "--model", "x", "--api", "http://x", "--num_beams", "2"], "--num_beams: has no effect"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_that_says_what_is_meant(

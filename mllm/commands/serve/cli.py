@@ -11,6 +11,7 @@ import typer
 
 from mllm.commands.model_options import MODEL, Codec, Device, Dtype, Placement, Template, Type
 from mllm.errors import ConfigError
+from mllm.files import check_file
 from mllm.serve.api.limits import Limits
 
 ACCESS, LIMITS = "Who may ask, and for what", "Limits"
@@ -43,7 +44,7 @@ def serve(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. 0.0.0.0 is every address of this machine; it needs an API key.")
+        str, typer.Option(help="Address to listen on. 0.0.0.0 is every address of this machine: set an API key then.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with the models and a GPU.")] = 1,
@@ -249,8 +250,9 @@ def _key(path: Path | None) -> str:
     if path is None:
         return os.environ.get(API_KEY_VARIABLE, "")
     try:
+        check_file(path, ConfigError)
         key = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, ConfigError) as error:
         raise ConfigError(where="--api_key_file", expected="a readable text file", found=str(path)) from error
     if not key:
         raise ConfigError(where="--api_key_file", expected="a key", found=f"an empty file {path}")

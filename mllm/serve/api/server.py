@@ -18,13 +18,17 @@ from typing import Any
 
 from mllm.boundary import reported
 from mllm.errors import ConfigError, MllmError, RunError
+from mllm.fields import show
 from mllm.geometry import PlacementKind
+from mllm.registry import CODECS
 from mllm.serve.api.limits import Limits
 
 logger = logging.getLogger(__name__)
 
 ADDRESS = re.compile(r"https?://(?P<host>\[[^/]*\]|[^/:\[\]]+)(:(?P<port>\d{1,5}))?(/.*)?", re.IGNORECASE)
 """Of a backend."""
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^/:\[\]\s]+)(:\d{1,5})?", re.IGNORECASE)
+"""Of a web page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,8 @@ def run_server(settings: Settings) -> None:
     listening = bound(settings)
     address = f"http://{_shown(settings.host)}:{listening.getsockname()[1]}"
     print(f"{'the page is' if settings.web else 'listening'} at {address}", flush=True)
+    if not settings.key and not is_loopback(settings.host):
+        print("anyone who reaches this address may ask: it has no API key (--api_key_file)", file=sys.stderr, flush=True)
     if settings.workers == 1:
         serve(settings, listening)
     else:
@@ -81,7 +87,7 @@ def run_server(settings: Settings) -> None:
 def check_settings(settings: Settings) -> None:
     """
     Raises:
-        ConfigError: what libraries need is not installed, a folder does not exist, or anyone could ask without a key.
+        ConfigError: what libraries need is not installed, or a flag names nothing usable.
     """
     try:
         import fastapi  # noqa: F401
@@ -97,11 +103,19 @@ def check_settings(settings: Settings) -> None:
     for name in settings.hosts:
         if "*" in name.removeprefix("*.") and name != "*":
             raise ConfigError(where="--allowed_host", expected="a name, *.name, or * for any", found=name)
+    for origin in settings.origins:
+        if origin != "*" and not ORIGIN.fullmatch(origin):
+            expected = "an origin such as https://example.org:8080, or * for any"
+            raise ConfigError(where="--cors_origin", expected=expected, found=show(origin))
     for flag, path in (("--image_root", settings.image_root), ("--examples", settings.examples)):
         if path is not None and not path.is_dir():
             raise ConfigError(where=flag, expected="a folder", found=str(path))
     if settings.reports is not None and not settings.reports.absolute().parent.is_dir():
         raise ConfigError(where="--reports", expected="a file in an existing folder", found=str(settings.reports))
+    if settings.reports is not None and settings.reports.exists() and not settings.reports.is_file():
+        raise ConfigError(where="--reports", expected="a file", found=f"another thing, {settings.reports}")
+    if settings.codec is not None and settings.backends:
+        CODECS.find(settings.codec)
 
 
 def _is_own(url: str, settings: Settings) -> bool:
