@@ -58,7 +58,8 @@ def test_the_key_is_read_from_a_file_or_the_environment(
         (["none"], "none: expected the folder of a trained model"),
         (["{tmp}", "{tmp}"], "expected another name, as NAME=DIR"),
         (["{tmp}", "--api_key_file", "{tmp}/none"], "--api_key_file: expected a readable text file"),
-        (["{tmp}", "--api_key_file", "/dev/null"], "--api_key_file: expected a key"),
+        (["{tmp}", "--api_key_file", "/dev/null"], "--api_key_file: expected a readable text file"),
+        (["{tmp}", "--api_key_file", "{tmp}/empty"], "--api_key_file: expected a key"),
         (["{tmp}", "--examples", "{tmp}"], "only `mllm web` has a page"),
         (["m", "--backend", "http://x/v1", "--dtype", "float32"], "not loaded here"),
         (["{tmp}", "--port", "70000"], "65535"),
@@ -67,6 +68,7 @@ def test_the_key_is_read_from_a_file_or_the_environment(
 def test_what_cannot_be_started(
     settings: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
+    (tmp_path / "empty").touch()
     assert main(["serve", *(word.format(tmp=tmp_path) for word in words)]) != 0
     assert said in " ".join(capsys.readouterr().err.split())
     assert settings == []
