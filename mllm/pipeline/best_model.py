@@ -76,6 +76,18 @@ def evaluates_in_training(args: TrainingArguments) -> bool:
     return args.do_train and (args.eval_strategy != "no" or args.eval_on_start)
 
 
+def check_delay(args: TrainingArguments, state: TrainerState) -> None:
+    """Check that evaluations begin before the run ends, once it is known how long it is.
+
+    Raises:
+        ConfigError: `eval_delay` is beyond its end.
+    """
+    length, unit = (state.max_steps, "steps") if args.eval_strategy == "steps" else (state.num_train_epochs, "epochs")
+    if args.eval_strategy != "no" and args.eval_delay > length:
+        expected = f"at most {length}, the {unit} of the run"
+        raise ConfigError(where="training_args.eval_delay", expected=expected, found=show(args.eval_delay))
+
+
 def choose_score(args: Seq2SeqTrainingArguments, metric: Metric | None, rule: StoppingRule | None) -> None:
     """Check that evaluations during training will give the score by which models are compared; by default the loss.
 
@@ -92,8 +104,8 @@ def choose_score(args: Seq2SeqTrainingArguments, metric: Metric | None, rule: St
     for where, asks in asking.items():
         if asks and args.eval_strategy == "no":
             raise ConfigError(where=where, expected="training_args.eval_strategy 'steps' or 'epoch'", found="'no'")
-    if rule is not None and args.metric_for_best_model is None:
-        args.metric_for_best_model, args.greater_is_better = "loss", False
+    if (rule is not None or args.save_strategy == "best") and args.metric_for_best_model is None:
+        args.metric_for_best_model, args.greater_is_better = "loss", bool(args.greater_is_better)
     if args.metric_for_best_model is not None and evaluates_in_training(args):
         check_score(args, [*COMMON_SCORES, *(metric.meanings if metric and generates(args) else ())])
 

@@ -27,6 +27,7 @@ from mllm.config.run_arguments import RunArguments
 from mllm.errors import ConfigError, MllmError, ModelError, RunError, one_line
 from mllm.interrupts import Interrupted
 from mllm.models.checkpoints.finite import non_finite
+from mllm.pipeline.best_model import check_delay
 from mllm.pipeline.mirror import Mirror
 from mllm.pipeline.optimization import check_schedule_learns
 from mllm.pipeline.output_folder import new_checkpoint
@@ -243,6 +244,7 @@ class _Guard(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        check_delay(args, state)
         self.trainer.guard.begin()
         self.trainer.require_finite_weights()
 

@@ -120,8 +120,8 @@ def test_the_best_model_is_the_one_saved(tmp_path: Path, adapters: Any) -> None:
 
 
 def test_only_the_best_is_kept(tmp_path: Path) -> None:
-    flags = "--eval_strategy steps --eval_steps 1 --save_strategy best --metric_for_best_model eval_acc@0.25"
-    out = train(tmp_path, "out", *flags.split(), "--greater_is_better", "False", "--learning_rate", "1e-9")
+    flags = "--eval_strategy steps --eval_steps 1 --save_strategy best"  # by the loss, where nothing else is said
+    out = train(tmp_path, "out", *flags.split(), "--learning_rate", "1e-30")
     assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-1"]  # no later one is better
 
 
@@ -201,6 +201,7 @@ def test_a_plateau_of_a_score_lowers_the_learning_rate(tmp_path: Path) -> None:
             "training_args.save_strategy='best': expected training_args.eval_strategy 'steps' or 'epoch', found 'no'",
         ),
         ("--load_best_model_at_end --eval_strategy epoch --save_strategy steps", "training_args: "),
+        ("--eval_strategy steps --eval_delay 5", "training_args.eval_delay: expected at most 4, the steps of the run"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_at_start(
