@@ -77,7 +77,8 @@ def run_server(settings: Settings) -> None:
     address = f"http://{_shown(settings.host)}:{listening.getsockname()[1]}"
     print(f"{'the page is' if settings.web else 'listening'} at {address}", flush=True)
     if not settings.key and not is_loopback(settings.host):
-        print("anyone who reaches this address may ask: it has no API key (--api_key_file)", file=sys.stderr, flush=True)
+        said = "anyone who reaches this address may ask: it has no API key (--api_key_file)"
+        print(said, file=sys.stderr, flush=True)
     if settings.workers == 1:
         serve(settings, listening)
     else:

@@ -169,7 +169,7 @@ def test_a_conversation_goes_on_with_the_message_that_came(served: Any) -> None:
         ({"regions": [{"boxes": [[0, 0, 1, 1]]}]}, "regions", "1 more"),
         ({"regions": [{"boxes": [[0, 0, 1]]}]}, "regions[0].boxes[0]", "at least 4"),
         ({"regions": [{}]}, "regions[0]", "either boxes or points"),
-        ({"messages": [{"role": "user", "content": "What is in <video>?"}]}, "messages[0].content[0].text", "each frame"),
+        ({"messages": [{"role": "user", "content": "<video>?"}]}, "messages[0].content[0].text", "each frame"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "a text or a list"),
         ({"answer_image": 2}, "answer_image", "one of 0 images"),
         ({"video_duration": 2}, "video_duration", "images with a time"),

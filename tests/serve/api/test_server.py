@@ -118,7 +118,7 @@ def test_an_address_that_is_taken(tmp_path: Path) -> None:
         ({"examples": Path("none")}, "--examples: expected a folder"),
         ({"reports": Path("none/a.jsonl")}, "--reports: expected a file in an existing folder"),
         ({"reports": Path("/dev/null")}, "--reports: expected a file, found another thing"),
-        ({"origins": ("x.org",)}, "--cors_origin: expected an origin such as https://example.org:8080, .* found str 'x"),
+        ({"origins": ("x.org",)}, "--cors_origin: expected an origin such as https://.* found str 'x.org'"),
         ({"codec": "nope", "backends": ("http://127.0.0.1:9/v1",)}, "unknown region codec type 'nope'"),
     ],
 )
