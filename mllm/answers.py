@@ -3,7 +3,8 @@ r"""Reading the answer out of what a model wrote: the one step that every metric
     <think>Two dogs ...</think> **The answer is "two".**  ->  two
 
 1. Thinking is left out: all up to the last closing tag, and from an opening tag that is never closed.
-2. Inside `<answer>...</answer>` or `\boxed{...}` only that is read: the last that is not blank.
+2. Inside `<answer>...</answer>` or `\boxed{...}` only that is read: the last that is not blank. Words also inside
+   `<|begin_of_box|>...<|end_of_box|>`, in which GLM puts answers, and the regions that it marks.
 3. Emphasis marks (`**`, `__`, `*`, `_`, backticks) are removed.
 4. What follows `the answer is`, `answer:` or `ans:` is an answer, to the end of its sentence; without any, the whole
    text. So does `would be`, `should be`, `must be`, and `the correct option is` (or `choice`, or `right`). The last
@@ -28,6 +29,8 @@ _THINKING_STARTS = re.compile(rf"<(?:{_TAGS})>|\[THINK\]|◁think▷", _FLAGS)
 _TAGGED = re.compile(r"<(answer|conclusion)>(.*?)(?:</\1>|\Z)", _FLAGS)
 _TAG_ENDS = re.compile(r"</(?:answer|conclusion)>", _FLAGS)
 _BOXED = re.compile(r"\\boxed\s*\{")
+_IN_BOX = re.compile(r"<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|\Z)", _FLAGS)
+"""Source: GLM-V Team 2025 (arXiv 2507.01006), whose thinking models mark final answers so."""
 _EMPHASIS = (
     re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", re.DOTALL),
     re.compile(r"(?<!\w)__(?=\S)(.+?)(?<=\S)__(?!\w)", re.DOTALL),
@@ -79,12 +82,12 @@ def stated(text: str) -> str:
 
 def whole_answer(text: str) -> str:
     """All that a text says after thinking, or inside its answer tag or box, without what is wrapped around it."""
-    return _unwrapped(_without_emphasis(stated(text)))
+    return _unwrapped(_without_emphasis(_in_box(stated(text))))
 
 
 def stated_answers(text: str) -> list[str]:
     """The answers that a text gives, the last first: after each `the answer is` or `answer:`, else the whole text."""
-    said = _without_emphasis(stated(text))
+    said = _without_emphasis(_in_box(stated(text)))
     marks = list(_MARK.finditer(said))
     if not marks:
         return [_unwrapped(said)]
@@ -109,9 +112,13 @@ def steps_of(text: str, depth: Depth) -> tuple[str, ...]:
         found.append("thinking")
     if _TAGGED.search(said) or _TAG_ENDS.search(said):
         found.append("answer_tag")
-    if _BOXED.search(_in_tag(said)):
-        found.append("boxed")
+    boxed = _BOXED.search(_in_tag(said)) is not None
     said = stated(text)
+    if depth != "stated":
+        boxed |= _IN_BOX.search(said) is not None
+        said = _in_box(said)
+    if boxed:
+        found.append("boxed")
     if depth != "stated":
         plain = _without_emphasis(said)
         if plain != said:
@@ -135,6 +142,11 @@ def _in_tag(text: str) -> str:
     if not tagged:
         return _TAG_ENDS.split(text)[0]  # the tag may have been opened in the prompt
     return next((said for said in reversed(tagged) if said.strip()), "")
+
+
+def _in_box(text: str) -> str:
+    found = [match[1] for match in _IN_BOX.finditer(text)]
+    return next((said for said in reversed(found) if said.strip()), text)
 
 
 def _without_emphasis(text: str) -> str:

@@ -67,6 +67,7 @@ def answer(index: int, text: str, letter: str = "B", options: tuple[str, ...] = 
         ("\\boxed{\\text{(B) a fork}}", "B"),
         ("First \\boxed{A}, no: \\boxed{B}", "B"),
         ("<answer>B</answer>", "B"),
+        ("<think>A?</think><answer>It has tines: <|begin_of_box|>B<|end_of_box|>.</answer>", "B"),
         ("<answer>\n(B) a fork\n</answer>", "B"),
         ("I use <answer></answer>: <answer>B</answer>", "B"),
         ("B</answer>", "B"),
