@@ -29,8 +29,8 @@ class Metric(Protocol):
 
     - `failure(prediction)`: why an answer could not be read, where that is not `failure_of`;
     - `depth: str | None`: how texts are read, see `read_by`;
-    - `parts_of(prediction)`: by which names it breaks its scores down itself, and for each the values that an answer
-      counts under.
+    - `parts_of(prediction)`, `{name: [values]}`: the names of its own break-downs, and the values that an answer counts
+      under.
     """
 
     headline: str

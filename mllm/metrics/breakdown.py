@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mllm.fields import check, in_field
 from mllm.metrics.base import BOX_SIZE, WORDS, Metric
 from mllm.metrics.statistics import Interval, interval
 from mllm.types import Box, Prediction
@@ -55,7 +56,10 @@ def _own(metric: Metric, predictions: Sequence[Prediction]) -> dict[str, dict[st
     if parts_of is None:
         return found
     for place, prediction in enumerate(predictions):
-        for name, values in parts_of(prediction).items():
+        given = parts_of(prediction)
+        if place == 0:  # a metric of one's own may return something else
+            in_field(f"{type(metric).__name__}.parts_of", check, given, Mapping[str, Sequence[str]])
+        for name, values in given.items():
             for value in values:
                 found.setdefault(name, {}).setdefault(value, []).append(place)
     return found

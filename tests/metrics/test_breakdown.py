@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from mllm.errors import ConfigError
 from mllm.metrics.base import Metric
 from mllm.metrics.boxes_f1 import BoxesF1
 from mllm.metrics.breakdown import Part, breakdown, kinds_of
@@ -48,6 +50,16 @@ def test_breakdown_sorts_numbers_as_numbers() -> None:
 def test_breakdown_leaves_out_what_all_items_share_and_what_tells_each_apart() -> None:
     predictions = [said(index, "yes", split="val", id=index) for index in range(201)]
     assert breakdown(ExactMatch(), predictions, names(201)) == {}
+
+
+@pytest.mark.parametrize(("given", "found"), [(("half", ["left"]), "tuple"), ({"half": "left"}, "str 'left'")])
+def test_breakdown_names_a_metric_whose_parts_are_of_another_form(given: Any, found: str) -> None:
+    class Halves(ExactMatch):
+        def parts_of(self, prediction: Prediction) -> Any:
+            return given
+
+    with pytest.raises(ConfigError, match=rf"^Halves\.parts_of.*: expected .*, found {found}"):
+        breakdown(Halves(), [said(0, "yes"), said(1, "no")], names(2))
 
 
 def test_breakdown_tells_files_apart() -> None:
