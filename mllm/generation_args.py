@@ -173,9 +173,10 @@ def check_room(settings: Mapping[str, Any], context: int | None) -> None:
         ModelError: an answer may become longer, of which a model that never ends it would write for ever.
     """
     most = context or MOST_TOKENS
-    if (settings.get("max_new_tokens") or 0) > most:
-        expected = f"at most {most:,}, the tokens that the language model was made for"
-        raise ModelError(field="max_new_tokens", expected=expected, found=show(settings["max_new_tokens"]))
+    for name in ("max_new_tokens", "max_length"):
+        if (settings.get(name) or 0) > most:
+            made_for = ", the tokens that the language model was made for" if context else ""
+            raise ModelError(field=name, expected=f"at most {most:,}{made_for}", found=show(settings[name]))
 
 
 def as_generate_takes_them(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,11 +96,14 @@ def test_ids_beyond_the_embeddings_are_refused(settings: dict[str, Any]) -> None
     check_ids({"sequence_bias": [[[1], 50]], "eos_token_id": None}, 40)
 
 
-@pytest.mark.parametrize(("context", "most"), [(2048, "2,048"), (None, "1,048,576")])
+MADE_FOR = "2,048, the tokens that the language model was made for"
+
+
+@pytest.mark.parametrize(("context", "most"), [(2048, MADE_FOR), (None, "1,048,576")])
 def test_an_answer_has_an_end(context: int | None, most: str) -> None:
-    expected = f"max_new_tokens: expected at most {most}, the tokens that the language model was made for, found int '"
-    with pytest.raises(ModelError, match=re.escape(expected)):
-        check_room({"max_new_tokens": 2**62}, context)
+    for name in ("max_new_tokens", "max_length"):
+        with pytest.raises(ModelError, match=re.escape(f"{name}: expected at most {most}, found int '")):
+            check_room({name: 2**62}, context)
     for settings in ({"max_new_tokens": 2048}, {"max_new_tokens": None}, {}):
         check_room(settings, context)
 

@@ -222,6 +222,7 @@ def build_model(
         *generation_sections(data).items(),
     ):
         in_field(field, check_ids, settings, model.get_input_embeddings().num_embeddings)
+    in_field("generation_config.json", check_room, vars(model.generation_config), None)
     for field, settings in generation_sections(data).items():
         in_field(field, check_room, settings, context_of(model.text_model))
     if hasattr(model.config, "added_tokens"):
