@@ -62,3 +62,9 @@ def test_detokenizer_waits_for_the_bytes_of_a_character() -> None:
     decoder = Detokenizer(tokenizer)
     found = [decoder.add(tokenizer.convert_tokens_to_ids(token)) for token in ("<0xE4>", "<0xBD>", "<0xA0>", "A")]
     assert found == [None, None, None, "你A"]
+
+
+def test_words_of_says_special_tokens_and_leaves_spaces_as_they_are() -> None:
+    tokenizer = made("bytes")
+    ids = tokenizer("red , blue .</s>", add_special_tokens=False)["input_ids"]
+    assert words_of(tokenizer, ids) == "red , blue .</s>"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mllm.conversation.codec_base import UnitBox
+from mllm.conversation.codec_base import Reading, UnitBox
 from mllm.conversation.convention import Convention, ConversionError, read_convention
-from mllm.conversation.region_conversion import Lifting, lift_item, rewrite
+from mllm.conversation.region_conversion import Lifting, find, lift_item, rewrite
 from mllm.errors import ConfigError
 from mllm.geometry import Placement, PlacementKind, place
 from mllm.records import read_item
@@ -106,6 +107,35 @@ def test_what_has_no_equal_is_named(text: str, message: str) -> None:
 def test_a_target_without_points_is_named() -> None:
     with pytest.raises(ConfigError, match="codec 'llava15' cannot write points"):
         rewrite("[0.1,0.5]", lambda: SQUARE, source=convention("shikra"), target=convention("llava15"))
+
+
+def test_a_region_outside_of_the_frame_of_the_target_is_named() -> None:
+    """Of a wide image the crop leaves the middle half."""
+    source, target = convention("ferret"), convention("shikra", "crop")
+    for text, region in (
+        ("[0, 0, 100, 1000]", r"box \[0\.0, 0\.0, 100\.0, 500\.0\]"),
+        ("[100, 500]", r"point \[100\.0, 250\.0\]"),
+    ):
+        with pytest.raises(ConversionError, match=f"{region} lies outside the frame of shikra") as caught:
+            rewrite(text, lambda: WIDE, source=source, target=target)
+        assert caught.value.kind == "unseen-region"
+
+
+def test_a_codec_that_does_not_say_where_its_regions_stand_is_refused() -> None:
+    source = convention("ferret")
+    silent: Any = type("Silent", (), {"frame": "image", "read": lambda self, text, size: [Reading(failure="inverted")]})
+    with pytest.raises(ConfigError, match="codec 'ferret' does not give the position of its regions"):
+        rewrite("x", lambda: WIDE, source=replace(source, codec=silent()), target=source)
+
+
+def test_regions_are_on_the_first_image_unless_another_is_given() -> None:
+    source = convention("ferret")
+    assert [group.boxes[0].image for group in find("[0, 0, 1, 1]", lambda: WIDE, source)] == [0]
+    assert [group.boxes[0].image for group in find("[0, 0, 1, 1]", lambda: WIDE, source, image=2)] == [2]
+    lifting = Lifting(source, [Box(x1=0, y1=0, x2=1, y2=1)])
+    said = Turn(role="gpt", text="<boxes>, [0, 0, 1000, 1000]", boxes_seq=((0,),))
+    lifted = lifting.turn(said, lambda: WIDE)
+    assert (lifted.text, lifted.boxes_seq, lifting.boxes[1].image) == ("<boxes>, <boxes>", ((0,), (1,)), 0)
 
 
 def test_a_size_is_asked_for_only_where_there_are_regions() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from mllm.conversation.time_form import TimeForm, time_form, with_time_spans
 from mllm.records import read_item
 from mllm.registry import CODECS
-from mllm.types import Item, Prediction, TimeSpan
+from mllm.types import Box, Item, Point, Prediction, TimeSpan
 
 SECONDS = st.tuples(st.integers(0, 99_999), st.integers(0, 99_999)).map(lambda pair: sorted(each / 10 for each in pair))
 
@@ -53,6 +56,24 @@ def test_what_models_write_is_read(text: str, spans: list[tuple[float, float]]) 
 
 
 @pytest.mark.parametrize(
+    ("text", "form", "count"),
+    [
+        ("00:12 - 01:05", "marked", 1),
+        ("2 - 3 dogs, 00:12 - 01:05", "marked", 1),
+        ("2 - 01:05", "bare", 1),
+        ("01:05 - 70", "bare", 1),
+        ("12.3 - 45.6", "bare", 1),
+        ("between 3 and 5", "bare", 1),
+        ("[12, 45], [50, 60]", "bare", 2),
+        ("2 dogs", None, 0),
+    ],
+)
+def test_clocks_and_units_mark_a_span(text: str, form: str | None, count: int) -> None:
+    read = TimeForm().read(text)
+    assert (read.form, len(read.spans)) == (form, count)
+
+
+@pytest.mark.parametrize(
     ("text", "failure", "left"),
     [
         ("At 12 seconds.", "malformed", 0),
@@ -60,6 +81,7 @@ def test_what_models_write_is_read(text: str, spans: list[tuple[float, float]]) 
         ("45.6 to 12.3 seconds", "inverted", 0),
         ("1 to 2 seconds and 45.6 to 12.3 seconds", "inverted", 1),
         ("31 to 40 seconds", "out_of_range", 0),
+        ("30 to 40 seconds", None, 1),
         ("29 to 40 seconds", None, 1),
         ("", None, 0),
     ],
@@ -80,6 +102,21 @@ def test_spans_are_read_where_an_answer_is_stated() -> None:
     read = with_time_spans(Prediction.of(item, 0, text), item, codec)
     assert [(span.start, span.end) for span in read.time_spans] == [(1, 2)]
     assert read.read_by == ("thinking", "answer_tag", "marked")
+
+
+def test_rules_are_those_of_the_regions_where_an_answer_has_some() -> None:
+    item, codec, spans = item_of(), CODECS.make("qwen3_vl"), ("marked",)
+    told = replace(Prediction.of(item, 0, "1 to 2 seconds"), read_by=("boxed",))
+    assert with_time_spans(told, item, codec).read_by == spans
+    for regions in ({"boxes": (Box(x1=0, y1=0, x2=1, y2=1),)}, {"points": (Point(x=0, y=0),)}):
+        assert with_time_spans(replace(told, **regions), item, codec).read_by == ("boxed",)
+    nothing = replace(told, text="never")
+    assert with_time_spans(nothing, item, codec).read_by == ("boxed",)
+
+
+def test_a_codec_may_have_a_form_of_its_own() -> None:
+    own: Any = type("Own", (), {"time_form": TimeForm(between="-", unit="s", digits=2)})
+    assert time_form(own).write([TimeSpan(start=1, end=2)]) == "1.00-2.00s"
 
 
 def test_an_item_without_a_time_has_no_spans() -> None:
