@@ -141,7 +141,7 @@ class MllmError(Exception):
         return error
 
 
-def _rebuilt(kind: type[MllmError], attributes: dict[str, Any]) -> MllmError:
+def _rebuilt(kind: type[MllmError], attributes: dict[str, object]) -> MllmError:
     error = kind.__new__(kind, attributes.get("message", ""))
     error.__dict__.update(attributes)
     return error

@@ -57,7 +57,7 @@ TYPE_NAMES: dict[Any, tuple[str, str]] = {
 class Rule(Protocol):
     """What `Annotated` may ask of a value beyond its type."""
 
-    def check(self, value: Any, error: type[MllmError]) -> bool:
+    def check(self, value: object, error: type[MllmError]) -> bool:
         """Whether the value keeps the rule; raises `error` where there is more to say."""
         ...
 
@@ -100,7 +100,7 @@ class Fits:
     expected: str
     test: Callable[[Any], object]
 
-    def check(self, value: Any, error: type[MllmError]) -> bool:
+    def check(self, value: object, error: type[MllmError]) -> bool:
         return bool(self.test(value))
 
     def describe(self, kind: str) -> str:
@@ -124,7 +124,7 @@ class OneOf:
 
     values: tuple[object, ...]
 
-    def check(self, value: Any, error: type[MllmError]) -> bool:
+    def check(self, value: object, error: type[MllmError]) -> bool:
         if value not in self.values:
             hint = _near(value, self.values)
             raise error(hint, expected=self.describe(""), found=show(value), kind="wrong-type")
@@ -141,7 +141,7 @@ class Reads:
     expected: str
     read: Callable[[Any], object]
 
-    def check(self, value: Any, error: type[MllmError]) -> bool:
+    def check(self, value: object, error: type[MllmError]) -> bool:
         self.read(value)
         return True
 
@@ -185,7 +185,7 @@ def in_field(field: str, read: Callable[..., T], *arguments: Any) -> T:
         raise error.inside(field) from error.__cause__
 
 
-def check(value: object, kind: Any, error: type[MllmError] = ConfigError) -> None:
+def check(value: object, kind: object, error: type[MllmError] = ConfigError) -> None:
     """Check a value against a type annotation.
 
     Lists and tuples are both lists; a whole number is a number, True and False are none; a dataclass is met by a dict
@@ -247,7 +247,7 @@ def check_arguments(
             raise error(field=name, expected=describe(parameter.annotation), found="nothing", kind="missing-field")
 
 
-def check_names(section: Mapping[Any, Any], known: Iterable[str], error: type[MllmError] = ConfigError) -> None:
+def check_names(section: Mapping[Any, object], known: Iterable[str], error: type[MllmError] = ConfigError) -> None:
     """Raises `error` for a key that is not among those known; says which is near."""
     names = list(known)
     for name in section:
@@ -265,7 +265,7 @@ def read_section(section: Mapping[str, Any], kind: type[T], error: type[MllmErro
     return kind(**given)
 
 
-def describe(kind: Any, *, several: bool = False) -> str:
+def describe(kind: object, *, several: bool = False) -> str:
     """What messages call the values of an annotation."""
     origin, members = get_origin(kind), get_args(kind)
     if origin is Annotated:
@@ -299,7 +299,7 @@ def _members_of(kind: type[Enum]) -> OneOf:
     return OneOf(tuple(cast("object", member.value) for member in kind))
 
 
-def _either(members: Sequence[Any], *, several: bool = False) -> str:
+def _either(members: Sequence[object], *, several: bool = False) -> str:
     # what only code can give, not a config or a record, is left out
     plain = [
         one for one in members if not isinstance(one, type) or one in TYPE_NAMES or is_dataclass(one) or _is_enum(one)
@@ -308,7 +308,7 @@ def _either(members: Sequence[Any], *, several: bool = False) -> str:
     return " or ".join(dict.fromkeys(sorted(names, key=lambda name: name == "None")))
 
 
-def _check_union(value: object, members: Sequence[Any], error: type[MllmError]) -> None:
+def _check_union(value: object, members: Sequence[object], error: type[MllmError]) -> None:
     broken: list[MllmError] = []
     for member in members:
         try:
@@ -322,7 +322,7 @@ def _check_union(value: object, members: Sequence[Any], error: type[MllmError]) 
     raise error(hint, expected=_either(members), found=show(value), kind="wrong-type")
 
 
-def _check_entries(values: Sequence[object], kind: Any, error: type[MllmError]) -> None:
+def _check_entries(values: Sequence[object], kind: object, error: type[MllmError]) -> None:
     members = get_args(kind)
     if get_origin(kind) is tuple and members[-1] is not Ellipsis:
         if len(values) != len(members):
@@ -333,7 +333,7 @@ def _check_entries(values: Sequence[object], kind: Any, error: type[MllmError]) 
         in_field(f"[{number}]" if issubclass(error, DataError) else str(number), check, value, member, error)
 
 
-def _bare(kind: Any) -> Any:
+def _bare(kind: object) -> Any:
     """The type of an annotation, without what is inside and what bounds it."""
     if get_origin(kind) is Annotated:
         return _bare(get_args(kind)[0])
@@ -369,6 +369,6 @@ def _near(value: object, members: Sequence[object]) -> str:
     return found if found.startswith("did you mean") else ""
 
 
-def _takes_tuple(value: object, kind: Any) -> bool:
+def _takes_tuple(value: object, kind: object) -> bool:
     members = get_args(kind) if get_origin(kind) in (Union, UnionType, Annotated) else (kind,)
     return isinstance(value, list) and any(get_origin(member) is tuple or member is tuple for member in members)

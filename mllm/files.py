@@ -145,7 +145,7 @@ def parse_json(
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]], *, where: str) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]], *, where: str) -> dict[str, object]:
     """A JSON object of data, of which Python's reader would keep the last value of a key that stands twice."""
     record = dict(pairs)
     if len(record) != len(pairs):

@@ -55,7 +55,7 @@ class GenerationArgs:
     use_mtp: bool | None = None
     use_cache: bool | None = None
     cache_implementation: str | None = None
-    cache_config: Mapping[str, Any] | None = None
+    cache_config: Mapping[str, object] | None = None
     max_cache_len: PositiveInt | None = None
     temperature: Positive | None = None
     top_k: Count | None = None
@@ -73,7 +73,7 @@ class GenerationArgs:
     encoder_no_repeat_ngram_size: Count | None = None
     exponential_decay_length_penalty: tuple[float, float] | None = None
     sequence_bias: Annotated[Sequence[tuple[Phrase, float]], FULL] | None = None
-    watermarking_config: Mapping[str, Any] | None = None
+    watermarking_config: Mapping[str, object] | None = None
     bad_words_ids: Phrases | None = None
     suppress_tokens: Sequence[Token] | None = None
     begin_suppress_tokens: Sequence[Token] | None = None
@@ -134,7 +134,7 @@ IDS = (
 )
 
 
-def check_generation_file(settings: Mapping[str, Any], where: str) -> None:
+def check_generation_file(settings: Mapping[str, object], where: str) -> None:
     """Check the settings of a generation_config.json; names that transformers does not know are left alone.
 
     Raises:
@@ -179,19 +179,19 @@ def check_room(settings: Mapping[str, Any], context: int | None) -> None:
             raise ModelError(field=name, expected=f"at most {most:,}{made_for}", found=show(settings[name]))
 
 
-def as_generate_takes_them(settings: Mapping[str, Any]) -> dict[str, Any]:
+def as_generate_takes_them(settings: Mapping[str, object]) -> dict[str, object]:
     """The settings without those that have no effect, and with fractions where transformers takes no whole number."""
     return with_fractions({name: value for name, value in settings.items() if not _lacks(name, settings)})
 
 
-def without_effect(settings: Mapping[str, Any], field: str) -> Iterator[str]:
+def without_effect(settings: Mapping[str, object], field: str) -> Iterator[str]:
     """What to say of each setting, in `field`, that changes nothing beside the others."""
     for name in settings:
         if needed := _lacks(name, settings):
             yield f"{field}.{name} has no effect: it needs {needed}"
 
 
-def _lacks(name: str, settings: Mapping[str, Any]) -> str:
+def _lacks(name: str, settings: Mapping[str, object]) -> str:
     """What a setting needs and the others do not give."""
     if name in SAMPLING and not settings.get("do_sample"):
         return "do_sample=True"
@@ -200,7 +200,7 @@ def _lacks(name: str, settings: Mapping[str, Any]) -> str:
     return ""
 
 
-def with_fractions(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_fractions(settings: Mapping[str, object]) -> dict[str, object]:
     """The settings, with those numbers as fractions that transformers wants so."""
     return {
         name: float(value) if name in FRACTIONS and isinstance(value, int) else value
@@ -208,7 +208,7 @@ def with_fractions(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _numbers(value: Any) -> Iterator[int]:
+def _numbers(value: object) -> Iterator[int]:
     if isinstance(value, int):
         yield value
     elif isinstance(value, (list, tuple)):

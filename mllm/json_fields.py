@@ -89,7 +89,7 @@ def number(record: object, name: str, at: str = "") -> float:
     return value
 
 
-def describe_absent(record: Mapping[str, Any]) -> str:
+def describe_absent(record: Mapping[str, object]) -> str:
     """What is found where a field is not there."""
     return f"nothing (the record has {', '.join(map(str, record)) or 'no fields'})"
 

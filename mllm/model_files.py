@@ -141,7 +141,7 @@ def _check_link(index: Path, name: str) -> None:
         )
 
 
-def check_settings(settings: Any, where: str | Path, error: type[MllmError] = ModelError) -> None:
+def check_settings(settings: object, where: str | Path, error: type[MllmError] = ModelError) -> None:
     """Look at every number and text of the settings that stand in a file, or elsewhere.
 
     Raises:
@@ -249,7 +249,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     return read_json(path, dict, ModelError)
 
 
-def _walk(value: Any, place: str, name: str) -> Iterator[tuple[str, str, Any]]:
+def _walk(value: object, place: str, name: str) -> Iterator[tuple[str, str, object]]:
     """Each value that holds no others: where it is, the nearest key above it, and itself."""
     if isinstance(value, dict):
         for key, inner in cast("dict[str, Any]", value).items():

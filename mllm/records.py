@@ -21,7 +21,7 @@ LARGEST_MASK = 1 << 28
 REGION_FIELDS = tuple(f"{kind}{suffix}" for kind in ("boxes", "points") for suffix in ("", "_image", "_frame", "_time"))
 
 
-def read_item(record: Mapping[str, Any], *, key: str, folder: str | None = None) -> Item:
+def read_item(record: Mapping[str, object], *, key: str, folder: str | None = None) -> Item:
     """Validate a record of the public contract (docs/data.md).
 
     - `image`: a path under `folder`, a URL, a PIL image, or None; or `images`: a list of them.
@@ -69,7 +69,7 @@ def read_item(record: Mapping[str, Any], *, key: str, folder: str | None = None)
     return replace(item, truth=truth)
 
 
-def _images(record: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:
+def _images(record: Mapping[str, object], folder: str | None) -> tuple[ImageRef, ...]:
     given = [name for name in ("image", "images", "video") if record.get(name) is not None]
     if len(given) > 1:
         found = "both" if given == ["image", "images"] else " and ".join(map(repr, given))
@@ -128,7 +128,7 @@ def _target(target: object, clip: Clip | None) -> tuple[tuple[Box, ...], tuple[P
     )
 
 
-def _regions(target: Mapping[str, Any], field: str, clip: Clip | None) -> Iterable[tuple[object, int]]:
+def _regions(target: Mapping[str, object], field: str, clip: Clip | None) -> Iterable[tuple[object, int]]:
     """What each region holds, and the number of its image; of a video that of its frame, of all that are given."""
     regions = in_field(field, _list, target.get(field))
     names = [f"{field}_image", f"{field}_frame", f"{field}_time"]

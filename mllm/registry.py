@@ -116,7 +116,7 @@ class Registry(_Registry):
         Raises:
             KeyError: the name is taken, and not by `force`.
         """
-        register: Any = super().register_module(name, force, module)
+        register: object = super().register_module(name, force, module)
         return register
 
     def register_family(self, pattern: str, *, example: str) -> Callable[[T], T]:
@@ -167,7 +167,7 @@ class Registry(_Registry):
         built, _, arguments = self._parts(cfg)
         check_arguments(arguments, built, also=also)
 
-    def make(self, cfg: Mapping[str, Any] | str, **given: Any) -> Any:
+    def make(self, cfg: Mapping[str, object] | str, **given: object) -> Any:
         """Build what `check` checks; `given` arguments come from the caller's code.
 
         Raises:
@@ -199,7 +199,7 @@ class Component:
     registry: Registry
     also: tuple[str, ...] = ()
 
-    def check(self, value: Any, error: type[MllmError]) -> bool:
+    def check(self, value: object, error: type[MllmError]) -> bool:
         self.registry.check(value, also=self.also)
         return True
 

@@ -108,7 +108,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _is_llama(path: Path, settings: Mapping[str, Any], model_type: object) -> bool:
+def _is_llama(path: Path, settings: Mapping[str, object], model_type: object) -> bool:
     """Whether a folder's tokenizer is Llama's: it says so, or holds a sentencepiece model and says nothing.
 
     Folders of early 2023 name no class; of a model type that has a tokenizer of its own, transformers knows it.
@@ -127,7 +127,7 @@ def _model_type(folder: str | Path) -> Any:
     return _read_json(path).get("model_type") if path.is_file() else None
 
 
-def _check_class(path: Path, settings: dict[str, Any]) -> None:
+def _check_class(path: Path, settings: dict[str, object]) -> None:
     """
     Raises:
         ModelError: the folder's tokenizer is code of its own.
@@ -185,7 +185,7 @@ def _check_vocabulary(path: Path, settings: dict[str, Any], tokenizer: PreTraine
             )
 
 
-def _listed_tokens(path: Path, settings: dict[str, Any]) -> Iterable[str]:
+def _listed_tokens(path: Path, settings: dict[str, object]) -> Iterable[str]:
     """Tokens that were added beside the vocabulary, as files of older folders list them."""
     decoder: Any = settings.get("added_tokens_decoder") or {}
     yield from (token["content"] for token in decoder.values())
@@ -281,7 +281,7 @@ def _generic(path: Path, named: PreTrainedTokenizerBase) -> PreTrainedTokenizerF
     return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
 
 
-def _llama_from_json(path: Path, settings: dict[str, Any]) -> PreTrainedTokenizerFast:
+def _llama_from_json(path: Path, settings: dict[str, object]) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     side = settings.get("padding_side", "left")  # as LlamaTokenizer's
@@ -298,7 +298,7 @@ def _llama_from_json(path: Path, settings: dict[str, Any]) -> PreTrainedTokenize
     return tokenizer
 
 
-def _llama_from_sentencepiece(path: Path, settings: dict[str, Any]) -> PreTrainedTokenizerFast:
+def _llama_from_sentencepiece(path: Path, settings: dict[str, object]) -> PreTrainedTokenizerFast:
     from sentencepiece import sentencepiece_model_pb2
     from tokenizers import normalizers
     from transformers import LlamaTokenizer

@@ -66,7 +66,7 @@ def run_job(
     args: SimpleNamespace,
     make: Callable[[SimpleNamespace], J],
     finish: Callable[[J, Path, int], int],
-    reads: Callable[[], Mapping[str, Any]],
+    reads: Callable[[], Mapping[str, object]],
 ) -> int:
     """Make all parts and put them together; the exit status.
 
@@ -139,11 +139,11 @@ def _same(job: Job) -> Job:
     return job
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _options(texts: list[str]) -> dict[str, Any]:
+def _options(texts: list[str]) -> dict[str, object]:
     from mllm.config.options import value
 
     options: dict[str, Any] = {}

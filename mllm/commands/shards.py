@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from mllm.errors import ConfigError, RunError
 from mllm.files import read_json
@@ -100,7 +100,7 @@ def work_here(job: Job, folder: Path, count: int) -> None:
                 job.work(stage, Shard(number, count), folder)
 
 
-def claim(folder: Path, about: Mapping[str, Any], data: object) -> None:
+def claim(folder: Path, about: Mapping[str, object], data: object) -> None:
     """Mark a folder as that of one job, or see that it is that of the same job on the same data.
 
     Args:

@@ -243,7 +243,7 @@ def _box(ctx: typer.Context, text: str) -> list[float]:
     return values
 
 
-def _start(config: str, options: list[str], flags: Mapping[str, Any]) -> None:
+def _start(config: str, options: list[str], flags: Mapping[str, object]) -> None:
     from mllm.pipeline.finetune import start
 
     start(Given(config=config, options=options, flags=flags))

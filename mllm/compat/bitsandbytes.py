@@ -25,7 +25,7 @@ def keep_layout(model: nn.Module) -> None:
             vars(module)["support_avx512bf16_for_cpu"] = False
 
 
-def makes_states(optimizer: Any) -> bool:
+def makes_states(optimizer: object) -> bool:
     """Whether it is one of bitsandbytes', whose step needs storage, but whose states do not."""
     return hasattr(optimizer, "init_state")
 

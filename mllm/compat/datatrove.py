@@ -7,7 +7,7 @@ from typing import Any
 from mllm.compat.names import member
 
 
-def run_task(executor: Any, rank: int) -> None:
+def run_task(executor: object, rank: int) -> None:
     """Run one task of an executor's pipeline, with its log and its mark of completion."""
     member(executor, "_run_for_rank")(rank)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 from mllm.compat.names import member
 
@@ -26,12 +25,12 @@ _PACKAGES = {
 }
 
 
-def path_in(system: Any, url: str) -> str:
+def path_in(system: object, url: str) -> str:
     """The path by which a file system knows a URL."""
     return member(system, "_strip_protocol")(url)
 
 
-async def read_start(system: Any, path: str, limit: int) -> bytes:
+async def read_start(system: object, path: str, limit: int) -> bytes:
     """The first `limit` bytes of a file on an asynchronous file system."""
     return await member(system, "_cat_file")(path, start=0, end=limit)
 

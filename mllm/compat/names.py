@@ -15,7 +15,7 @@ class IncompatibleError(MllmError):
     """An installed library lacks a name that this version of mllm needs."""
 
 
-def member(owner: Any, name: str) -> Any:
+def member(owner: object, name: str) -> Any:
     """The attribute `name` of a library's module, class or object.
 
     Raises:
@@ -43,7 +43,7 @@ def replaces(owner: type) -> Callable[[Method], Method]:
     return check
 
 
-def _library(owner: Any) -> str:
+def _library(owner: object) -> str:
     from importlib.metadata import PackageNotFoundError, version  # loads parsers of e-mail: only for an error
 
     name = _module(owner).partition(".")[0]
@@ -53,7 +53,7 @@ def _library(owner: Any) -> str:
         return name
 
 
-def _path(owner: Any) -> str:
+def _path(owner: object) -> str:
     kind = owner if isinstance(owner, type) else type(owner)
     return getattr(owner, "__name__", kind.__qualname__)
 

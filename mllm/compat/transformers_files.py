@@ -70,7 +70,7 @@ def grid_of_tiles(height: int, width: int, *, tile: tuple[int, int], least: int,
     return get_optimal_tiled_canvas((height, width), tile, least, most)
 
 
-def size_within(processor: Any, image: Any) -> tuple[int, int]:
+def size_within(processor: Any, image: object) -> tuple[int, int]:
     """(height, width) that the image processors of Pixtral and Idefics2 resize an image [C, H, W] to."""
     function = _beside(processor, "get_resize_output_image_size")
     if "patch_size" not in inspect.signature(function).parameters:

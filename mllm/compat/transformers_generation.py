@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
-from transformers import GenerationMixin
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
@@ -22,19 +22,19 @@ def missing_steps() -> list[str]:
     return [name for name in PRIVATE_STEPS if not hasattr(GenerationMixin, name)]
 
 
-def prefill(model: Any, input_ids: Tensor, generation_config: Any, arguments: dict[str, Any]) -> Any:
+def prefill(model: Any, input_ids: Tensor, generation_config: GenerationConfig, arguments: dict[str, Any]) -> Any:
     """What the model says of whole prompts: logits, and a cache of them."""
     return model._prefill(input_ids, generation_config, arguments)
 
 
-def arguments_after(model: Any, outputs: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+def arguments_after(model: Any, outputs: object, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of the next step: mask and positions are one longer, the cache is that of `outputs`."""
     return model._update_model_kwargs_for_generation(
         outputs, arguments, is_encoder_decoder=model.config.is_encoder_decoder
     )
 
 
-def faster_steps(model: Any) -> AbstractContextManager[Any]:
+def faster_steps(model: PreTrainedModel) -> AbstractContextManager[object]:
     """Around steps of one token: experts are computed in the way that suits few tokens, where transformers has one."""
     return getattr(model, "_optimize_model_for_decode", nullcontext)()
 

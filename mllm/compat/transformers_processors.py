@@ -63,7 +63,7 @@ def make_transformers_processor(kind: Any, folder: str, *, tokenizer: Any, image
 def _unchecked(kind: Any) -> Any:
     class Unchecked(kind):
         @replaces(kind)
-        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+        def check_argument_for_proper_class(self, argument_name: str, argument: object) -> Any:
             return type(argument)
 
     return Unchecked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
@@ -17,16 +16,16 @@ def reporters() -> set[str]:
     return {*INTEGRATION_TO_CALLBACK, "all", "none"}
 
 
-def schedule_function(kind: SchedulerType | str) -> Callable[..., Any]:
+def schedule_function(kind: SchedulerType | str) -> Callable[..., object]:
     """The function whose arguments `lr_scheduler_kwargs` may name."""
     return TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(kind)]
 
 
-def batch_size_of(trainer: Any) -> int:
+def batch_size_of(trainer: object) -> int:
     """Samples in a batch of one process; with `auto_find_batch_size`, of the try at hand."""
     return member(trainer, "_train_batch_size")
 
 
-def on_device(trainer: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+def on_device(trainer: object, batch: Mapping[str, object]) -> dict[str, object]:
     """A batch as training steps get it: its tensors on the trainer's device, all else as it is."""
     return member(trainer, "_prepare_inputs")(batch)

@@ -18,7 +18,7 @@ from mllm.fields import check as check_value
 if TYPE_CHECKING:
     from mllm.config.run_arguments import RunArguments
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, object] = {
     # the collator takes whole Items; transformers would drop every field that no model's forward names
     "remove_unused_columns": False,
     # a wrapper such as LoRA's hides the forward signature from which transformers would guess this
@@ -67,7 +67,7 @@ BOUNDS: dict[Range | Fits, tuple[str, ...]] = {
 """What transformers takes and cannot work with is refused: the bounds of numbers, and the fields they bind."""
 
 
-def check_training_arguments(training_args: Mapping[str, Any]) -> None:
+def check_training_arguments(training_args: Mapping[str, object]) -> None:
     """Raises:
     ConfigError: an unknown name, a value whose type its field does not take, or one that a run would not honour.
     """

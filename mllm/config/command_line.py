@@ -64,7 +64,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, list(self._with_equals(ctx, args)))
 
-    def _with_equals(self, ctx: Any, args: Sequence[str]) -> Iterator[str]:
+    def _with_equals(self, ctx: typer.Context, args: Sequence[str]) -> Iterator[str]:
         """The words with every option as `--name=value`, or as `--name` where it takes none."""
         given = [one for one in self.get_params(ctx) if isinstance(one, TyperOption)]
         options = {name: one for one in given for name in (*one.opts, *one.secondary_opts)}  # --compute, --no-compute
@@ -102,7 +102,7 @@ class Command(TyperCommand):
             values.append(words.popleft())
         return values
 
-    def hint(self, flag: str, options: Mapping[str, Any]) -> str:
+    def hint(self, flag: str, options: Mapping[str, object]) -> str:
         """What the writer of an unknown option may have meant."""
         return nearest(flag, options)
 
@@ -152,7 +152,7 @@ class TrainingCommand(Command):
             kind = list[str] | None if flags.takes_many(field) else str | None
             parameters.append(_parameter(name, kind, typer.Option(f"--{name}", hidden=True)))  # in panels of our own
 
-        def options(**given: Any) -> None: ...
+        def options(**given: object) -> None: ...
 
         options.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
         app = typer.Typer(add_completion=False)
@@ -176,7 +176,7 @@ class TrainingCommand(Command):
         field = training_fields().get(option.name)
         return super()._values(option, words) or (["true"] if field and flags.is_switch(field) else [])
 
-    def hint(self, flag: str, options: Mapping[str, Any]) -> str:
+    def hint(self, flag: str, options: Mapping[str, object]) -> str:
         name = flag.removeprefix("--").replace("-", "_")
         return arguments.hint(name) if name in arguments.RENAMED else super().hint(flag, options)
 
@@ -185,7 +185,7 @@ class TrainingCommand(Command):
         super().format_help(ctx, formatter)
         self._print_panels(self.shown)
 
-    def format_whole_help(self, ctx: Any) -> None:
+    def format_whole_help(self, ctx: typer.Context) -> None:
         """Print the help with all training arguments that a run honours."""
         super().format_help(ctx, ctx.make_formatter())
         self._print_panels(ALL_FLAGS)
@@ -213,7 +213,7 @@ def _about(field: TrainingField) -> Text:
     return Text.assemble(flags.option_help(field), (f" [default: {flags.default(field)}]", "dim"))
 
 
-def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+def _parameter(name: str, kind: Any, option: object) -> inspect.Parameter:
     annotation = Annotated[kind, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -291,7 +291,7 @@ class Given:
 
     config: str
     options: Sequence[str] = ()
-    flags: Mapping[str, Any]
+    flags: Mapping[str, object]
 
 
 class RunCommand(TrainingCommand):

@@ -51,7 +51,7 @@ class MultitestEntry:
 
     cfg: DatasetConfig
     compute_metric: MetricConfig | None = None
-    gen_kwargs: Mapping[str, Any] | None = None
+    gen_kwargs: Mapping[str, object] | None = None
     ranking: Ranking | None = None
 
 
@@ -65,7 +65,7 @@ class DataArgs:
     multitest: Mapping[str, MultitestEntry | None] | None = None
     compute_metric: MetricConfig | None = None
     collator_kwargs: CollatorOptions | None = None
-    gen_kwargs: Mapping[str, Any] | None = None
+    gen_kwargs: Mapping[str, object] | None = None
     ranking: Ranking | None = None
     max_length: PositiveInt | None = None
     images: ImageSettings | None = None
@@ -96,6 +96,6 @@ def check_data_args(data_args: Mapping[str, Any]) -> None:
         )
 
 
-def check_custom_imports(custom_imports: Mapping[str, Any]) -> None:
+def check_custom_imports(custom_imports: Mapping[str, object]) -> None:
     """Raises ConfigError, which names the key."""
     in_field("custom_imports", check_arguments, custom_imports, CustomImports)

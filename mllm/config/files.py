@@ -30,7 +30,7 @@ MISTAKES = (
 )  # fmt: skip
 
 
-def read_file(path: str | Path) -> dict[str, Any]:
+def read_file(path: str | Path) -> dict[str, object]:
     """The names that a config file and its bases define, later ones winning; UPPERCASE constants are left out.
 
     Raises:
@@ -180,7 +180,7 @@ def _kind(value: object) -> str:
     return f"{value!r} of type {type(value).__name__}"
 
 
-def write_file(names: Mapping[str, Any], path: Path, *, header: str) -> None:
+def write_file(names: Mapping[str, object], path: Path, *, header: str) -> None:
     """Write plain `names` as a config file; `header` goes above them as comments."""
     lines = [f"# {line}".rstrip() for line in header.splitlines()]
     lines += [f"{name} = {_literal(value, 0)}" for name, value in names.items()]

@@ -60,7 +60,7 @@ def default(field: TrainingField) -> str:
     return "transformers' choice" if found is COMPUTED else str(found)
 
 
-def flag_values(words: Mapping[str, str | Sequence[str] | None]) -> dict[str, Any]:
+def flag_values(words: Mapping[str, str | Sequence[str] | None]) -> dict[str, object]:
     """The training arguments that the words say, as values that a config could hold; None and no words: not given.
 
     Raises:
@@ -109,5 +109,5 @@ def _kinds(field: TrainingField) -> tuple[Any, ...]:
     return tuple(kind for kind in members_of(field.type) if kind not in (None, NoneType))
 
 
-def _is_json(kinds: tuple[Any, ...]) -> bool:
+def _is_json(kinds: tuple[object, ...]) -> bool:
     return str not in kinds and any(get_origin(kind) is dict or is_dataclass(kind) for kind in kinds)

@@ -115,22 +115,22 @@ def _optimizer(value: Any) -> Obstacle:
     return ("a tested optimizer", "the update steps of this one differ") if steps_itself else None
 
 
-def _sampling(value: Any) -> Obstacle:
+def _sampling(value: object) -> Obstacle:
     if value in ("random", "sequential"):
         return None
     return "'random' or 'sequential'", "packing plans batches by length: data_args.collator_kwargs"
 
 
-def _workers(value: Any) -> Obstacle:
+def _workers(value: object) -> Obstacle:
     return None if type(value) is int and 0 <= value <= MOST_WORKERS else (f"0 to {MOST_WORKERS}", "")
 
 
-def _counted_tokens(value: Any) -> Obstacle:
+def _counted_tokens(value: object) -> Obstacle:
     known = isinstance(value, bool) or value in ("all", "non_padding", "no")
     return None if known else ("True, False, 'all', 'non_padding' or 'no'", "")
 
 
-def _accelerator(value: Any) -> Obstacle:
+def _accelerator(value: object) -> Obstacle:
     if not isinstance(value := _object(value), Mapping):
         return "a dict", ""
     accumulation = value.get("gradient_accumulation_kwargs") or {}
@@ -143,14 +143,14 @@ def _accelerator(value: Any) -> Obstacle:
     return None
 
 
-def _checkpointing(value: Any) -> Obstacle:
+def _checkpointing(value: object) -> Obstacle:
     if not isinstance(value := _object(value), Mapping):
         return "a dict", ""
     other = sorted({*value} - _CHECKPOINTING)
     return (f"only {', '.join(sorted(_CHECKPOINTING))}", f"{other[0]} is not supported") if other else None
 
 
-def _object(value: Any) -> Any:
+def _object(value: object) -> Any:
     """Of JSON, as flags give it."""
     try:
         return json.loads(value) if isinstance(value, str) else value
@@ -170,7 +170,7 @@ IN_PART: dict[str, Callable[[Any], Obstacle]] = {
 """Honoured fields of which some values are not."""
 
 
-def refuse(training_args: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+def refuse(training_args: Mapping[str, object], usual: Mapping[str, object]) -> None:
     """Refuse what a run would not do. `usual` holds our defaults where they are not those of transformers.
 
     Raises:
@@ -184,10 +184,10 @@ def refuse(training_args: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
             raise ConfigError(why, field=f"training_args.{name}", expected=expected, found=show(value))
 
 
-def _allowed(_: Any) -> Obstacle:
+def _allowed(_: object) -> Obstacle:
     return None
 
 
-def _is_usual(value: Any, usual: Any) -> bool:
+def _is_usual(value: object, usual: object) -> bool:
     value = list(value) if isinstance(value, tuple) else value
     return value == usual if usual else not value or value == usual

@@ -15,7 +15,7 @@ PLACE = "--cfg-options"
 JSON_WORDS = {"true": True, "false": False, "null": None}
 
 
-def assign(cfg: Mapping[str, Any], option: str) -> dict[str, Any]:
+def assign(cfg: Mapping[str, object], option: str) -> dict[str, object]:
     """`cfg` with `a.b.0.c=value` carried out: a number picks from a list, a missing dict is made on the way.
 
     A dict is merged into a dict, unless it holds `_delete_=True`; everything else replaces what was there.
@@ -32,7 +32,7 @@ def assign(cfg: Mapping[str, Any], option: str) -> dict[str, Any]:
         raise error.at(f"{PLACE} {path}") from error
 
 
-def set_by_option(field: str, options: Sequence[str], before: Mapping[str, Any]) -> bool:
+def set_by_option(field: str, options: Sequence[str], before: Mapping[str, object]) -> bool:
     """Whether an option set what stands in `field`, or made it where the config had nothing `before`."""
     for option in options:
         path = option.partition("=")[0]
@@ -43,7 +43,7 @@ def set_by_option(field: str, options: Sequence[str], before: Mapping[str, Any])
     return False
 
 
-def _holds(node: Any, keys: Sequence[str]) -> bool:
+def _holds(node: object, keys: Sequence[str]) -> bool:
     for key in keys:
         if isinstance(node, (list, tuple)) and key.isdecimal() and int(key) < len(node):
             node = node[int(key)]
@@ -96,7 +96,7 @@ class _Spelled(ast.NodeTransformer):
         return ast.Constant(JSON_WORDS[node.id]) if node.id in JSON_WORDS else node
 
 
-def _assign(node: Any, keys: list[str], new: Any, done: tuple[str, ...]) -> Any:
+def _assign(node: object, keys: list[str], new: object, done: tuple[str, ...]) -> Any:
     if not keys:
         if not isinstance(node, Mapping) or not isinstance(new, Mapping):
             return new

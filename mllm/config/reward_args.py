@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from mllm.errors import ConfigError
 from mllm.fields import FULL, Count, PositiveInt, Range, in_field, read_section, show
@@ -94,7 +94,7 @@ class RewardArgs:
         return [float(self.reward_weights.get(name, 1.0)) for name in self.rewards]
 
 
-def read_reward_args(section: Mapping[str, Any]) -> RewardArgs:
+def read_reward_args(section: Mapping[str, object]) -> RewardArgs:
     """
     Raises:
         ConfigError: names the key.

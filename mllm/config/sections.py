@@ -30,7 +30,7 @@ DATA_ARGS = {
 }
 
 
-def check_names_of_sections(cfg: Mapping[str, Any]) -> None:
+def check_names_of_sections(cfg: Mapping[str, object]) -> None:
     """Raises:
     ConfigError: a section that there is not, or that is no dict; a name in data_args that there is not.
     """
@@ -57,7 +57,7 @@ def multitest_entries(data_args: Mapping[str, Any]) -> dict[str, Mapping[str, An
     return {name: entry for name, entry in (data_args.get("multitest") or {}).items() if entry is not None}
 
 
-def texts(section: Any) -> list[str]:
+def texts(section: object) -> list[str]:
     """All texts in a section that are not empty, some of which are paths."""
     if isinstance(section, Mapping):
         section = list(cast("Mapping[str, Any]", section).values())

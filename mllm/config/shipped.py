@@ -29,7 +29,7 @@ def find_shipped(path: str) -> str:
     return found if os.path.exists(found) else path  # also of a text that is no path, such as one too long
 
 
-def with_shipped(section: Any) -> Any:
+def with_shipped(section: object) -> Any:
     """A config section in which every text that names a shipped file says where it lies."""
     if isinstance(section, dict):
         return {name: with_shipped(value) for name, value in section.items()}

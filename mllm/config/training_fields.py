@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 ROOT = ("mllm.config.run_arguments", "RunArguments")
-_TYPES: dict[str, Any] = {
+_TYPES: dict[str, object] = {
     **{kind.__name__: kind for kind in (bool, int, float, str, list, dict, Path)},
     **{"Any": Any, "Literal": Literal},
 }
@@ -48,13 +48,13 @@ class TrainingField:
     metadata: dict[str, Any]
 
 
-def members_of(annotation: Any) -> tuple[Any, ...]:
+def members_of(annotation: object) -> tuple[Any, ...]:
     """The types of a union; of `Enum | str` only the enum, whose values are the texts it means."""
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return tuple(m for m in members if m is not str or not any(map(is_enum, members)))
 
 
-def is_enum(kind: Any) -> bool:
+def is_enum(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 

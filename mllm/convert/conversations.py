@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mllm.convert.conversion import Outputs, entries
 from mllm.json_fields import field
 from mllm.types import BOXES, IMAGE, POINTS
@@ -11,7 +9,7 @@ from mllm.types import BOXES, IMAGE, POINTS
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "chatgpt": "gpt", "assistant": "gpt"}
 
 
-def turns_of(found: list[Any], where: str, out: Outputs, *, images: int = 0) -> list[dict[str, str]] | None:
+def turns_of(found: list[object], where: str, out: Outputs, *, images: int = 0) -> list[dict[str, str]] | None:
     """Turns that alternate, a human first; None where they cannot be trained on, which is counted.
 
     What a system says comes before the first question, and an answer before it is left out, as LLaVA and FastChat do.

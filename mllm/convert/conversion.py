@@ -54,7 +54,7 @@ class Outputs:
         self._files: dict[str, tuple[TextIO, Path]] = {}
         self._stack = ExitStack()
 
-    def write(self, name: str, record: Mapping[str, Any]) -> None:
+    def write(self, name: str, record: Mapping[str, object]) -> None:
         """Add a line to the file `name`.
 
         Raises:
@@ -195,7 +195,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[Pla
         return
     check_file(path)
     try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
+        parquet: object = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise ConfigError("parquet needs a package that is missing: pip install pyarrow", where=str(path)) from error
     number = 0
@@ -208,7 +208,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[Pla
         raise DataError(f"not a parquet table: {error}", where=str(path)) from error
 
 
-def entries(found: Iterable[Any], where: object) -> Iterator[Placed]:
+def entries(found: Iterable[object], where: object) -> Iterator[Placed]:
     """The objects of the JSON array that is found at `where`.
 
     Raises:
@@ -221,13 +221,13 @@ def entries(found: Iterable[Any], where: object) -> Iterator[Placed]:
         yield f"{where}[{number}]", cast("dict[str, Any]", record)
 
 
-def index_by_id(found: Mapping[str, Any], name: str, path: Path, key: str = "id") -> dict[int | str, Placed]:
+def index_by_id(found: Mapping[str, object], name: str, path: Path, key: str = "id") -> dict[int | str, Placed]:
     """The objects of the array `found[name]` of a file, by their ids."""
     placed = entries(field(found, name, list, where=path), f"{path}: {name}")
     return {field(record, key, ID, where=where): (where, record) for where, record in placed}
 
 
-def image_size(image: Mapping[str, Any], where: str) -> tuple[int, int]:
+def image_size(image: Mapping[str, object], where: str) -> tuple[int, int]:
     """(width, height) of an image that is so described."""
     return field(image, "width", Side, where=where), field(image, "height", Side, where=where)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mllm.convert.conversion import image_size, read_records
 from mllm.files import read_text
 from mllm.json_fields import ID, field
 
 
-def vg_name(image: dict[str, Any], where: str) -> str:
+def vg_name(image: dict[str, object], where: str) -> str:
     """Where the public archives put an image of image_data.json."""
     return "/".join(field(image, "url", str, where=where).split("/")[-2:])
 

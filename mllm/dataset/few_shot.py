@@ -88,7 +88,7 @@ class FewShot:
         if isinstance(choose, Mapping) and self.count:
             self._nearest = self._similar(choose)
 
-    def _similar(self, cfg: Mapping[str, Any]) -> Sequence[Sequence[int]]:
+    def _similar(self, cfg: Mapping[str, object]) -> Sequence[Sequence[int]]:
         """Of each item the places in the pool of the most similar demonstrations, the most similar first."""
         asked = [_image_of(self.dataset[index]) for index in range(len(self.dataset))]
         shown = [_image_of(self.demonstrations[number]) for number in self.pool]

@@ -110,7 +110,7 @@ def read_clip(video: object, folder: str | None = None) -> Clip:
     return Clip(frames=frames, times=times, duration=duration)
 
 
-def _frames(fields: Mapping[str, Any], folder: str | None) -> tuple[ImageRef, ...]:
+def _frames(fields: Mapping[str, object], folder: str | None) -> tuple[ImageRef, ...]:
     if (fields.get("frames") is None) == (fields.get("folder") is None):
         found = "neither" if fields.get("frames") is None else "both"
         raise DataError(expected="'frames' or 'folder'", found=found, kind="missing-field")
@@ -138,7 +138,7 @@ def _in_folder(name: object, folder: str | None) -> tuple[ImageRef, ...]:
     return tuple(image_ref(f"{name}/{file}", folder) for file in sorted(files, key=_naturally))
 
 
-def _times(fields: Mapping[str, Any], count: int) -> tuple[float, ...]:
+def _times(fields: Mapping[str, object], count: int) -> tuple[float, ...]:
     if (fields.get("times") is None) == (fields.get("fps") is None):
         found = "neither" if fields.get("times") is None else "both"
         raise DataError(expected="'times', seconds for each frame, or 'fps'", found=found, kind="missing-field")

@@ -136,7 +136,7 @@ def coco_evaluation(truths: Sequence[Sequence[Box]], answers: Sequence[Sequence[
     return evaluation
 
 
-def coco_annotation(box: Box, image: int, category: int, number: int) -> dict[str, Any]:
+def coco_annotation(box: Box, image: int, category: int, number: int) -> dict[str, object]:
     """A box as COCO writes it: [x, y, width, height]."""
     width, height = box.x2 - box.x1, box.y2 - box.y1
     return {

@@ -28,7 +28,7 @@ Boxes = list[tuple[float, float, float, float]]
 Pairs = list[tuple[float, float]]
 NEEDED = ("key", "index", "text", "pred", "target")
 """Fields that every line of a predictions file has."""
-FIELDS: Mapping[str, Any] = {
+FIELDS: Mapping[str, object] = {
     "key": str,
     "index": int,
     "image": str,
@@ -110,7 +110,7 @@ class Outcome:
         }
         return {name: value for name, value in self.scores.items() if name not in shown}
 
-    def as_json(self, prefix: str) -> dict[str, Any]:
+    def as_json(self, prefix: str) -> dict[str, object]:
         """The scores, keys prefixed; `intervals` and `parts` beside them where there are any."""
         record: dict[str, Any] = {f"{prefix}_{name}": value for name, value in self.scores.items()}
         if self.headline is not None:
@@ -164,7 +164,7 @@ class ImageIds:
         return self._unnamed.setdefault(item.own_images, f"the image of {item.key}")
 
 
-def as_record(prediction: Prediction, *, image: str, question: str = "", metric: Metric | None) -> dict[str, Any]:
+def as_record(prediction: Prediction, *, image: str, question: str = "", metric: Metric | None) -> dict[str, object]:
     """A line of the predictions file. Boxes are xyxy in pixels of the original image; no target is an empty list.
 
     `score` is what the metric gives for this answer alone.
@@ -194,7 +194,7 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
         raise error.at(where) from None
 
 
-def _fields(prediction: Prediction, image: str, question: str, metric: Metric | None) -> Iterator[tuple[str, Any]]:
+def _fields(prediction: Prediction, image: str, question: str, metric: Metric | None) -> Iterator[tuple[str, object]]:
     truth = prediction.truth
     yield "key", prediction.key
     yield "index", prediction.index
@@ -238,7 +238,7 @@ def _fields(prediction: Prediction, image: str, question: str, metric: Metric | 
         yield "demonstrations", prediction.demonstrations
 
 
-def _image_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:
+def _image_fields(prediction: Prediction) -> Iterator[tuple[str, object]]:
     """The number of the image of each region, where they are not all on one."""
     truth = prediction.truth
     regions = {
@@ -252,7 +252,7 @@ def _image_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:
         yield from ((name, [region.image for region in some]) for name, some in regions.items() if some)
 
 
-def _truth_fields(prediction: Prediction) -> Iterator[tuple[str, Any]]:
+def _truth_fields(prediction: Prediction) -> Iterator[tuple[str, object]]:
     """What else a metric compares with, so that `mllm score` needs no dataset to score the file again."""
     truth = prediction.truth
     if truth.texts and (truth.boxes or truth.no_target):

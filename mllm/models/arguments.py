@@ -48,7 +48,7 @@ LARGEST_SETTING, MOST_LAYERS = 100_000_000, 1_000
 """No number of heads, tokens or features is larger, no model deeper."""
 OPTIONAL = re.compile("shared|regist|first_k|dense_(layers|replace)|nextn|offset|per_layer_input|window|padding|start")
 """What a model may have none of, though by default it has some."""
-DECLARED: Mapping[str, Any] = {
+DECLARED: Mapping[str, object] = {
     "architectures": Sequence[str] | None,
     "dtype": Literal["float32", "float64", "bfloat16", "float16"] | None,
     "transformers_version": str,

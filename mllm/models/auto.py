@@ -18,7 +18,7 @@ from mllm.files import read_json
 from mllm.model_files import CONFIG, GENERATION, check_folder, reading_model_files
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+LOCAL: dict[str, object] = {"local_files_only": True, "trust_remote_code": False}
 """For every `from_pretrained`: nothing is looked up on a hub, no code of a folder is run."""
 
 
@@ -41,7 +41,7 @@ def read_config(folder: str | Path) -> Any:
         return AutoConfig.from_pretrained(folder, **LOCAL)
 
 
-def config_for(model_type: str, settings: Mapping[str, Any], where: str | Path, error: type[MllmError]) -> Any:
+def config_for(model_type: str, settings: Mapping[str, object], where: str | Path, error: type[MllmError]) -> Any:
     """The config of these settings, which stand at `where`."""
     with reading_model_files(where, f"a config of {model_type}", error=error):
         return AutoConfig.for_model(model_type, **settings)
@@ -61,7 +61,7 @@ def read_generation_config(folder: str | Path) -> GenerationConfig | None:
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
 
 
-def read_image_processor(folder: str | Path, **chosen: Any) -> Any:
+def read_image_processor(folder: str | Path, **chosen: object) -> Any:
     """The image processor of a folder, in the version that needs no torchvision.
 
     Raises:

@@ -65,7 +65,7 @@ FAMILIES: dict[str, Statistics] = {
 """Mean and standard deviation of the pixels that a family of vision encoders was trained on."""
 
 
-def vision_encoder(spec: Spec, *, dtype: Any, attn_implementation: str | None) -> PreTrainedModel:
+def vision_encoder(spec: Spec, *, dtype: torch.dtype, attn_implementation: str | None) -> PreTrainedModel:
     """A vision encoder; of a text-image model (CLIP, SigLIP, BLIP) the vision half.
 
     Raises:
@@ -88,9 +88,9 @@ def load_causal_lm(
     spec: Spec,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    dtype: Any,
+    dtype: torch.dtype,
     attn_implementation: str | None,
-    quantization: Mapping[str, Any] | None = None,
+    quantization: Mapping[str, object] | None = None,
 ) -> PreTrainedModel:
     """A causal language model, see `text_model`; of a folder of a larger model its language model.
 
@@ -177,7 +177,7 @@ def text_model(
     return model
 
 
-def _check_rotation(model: Any) -> None:
+def _check_rotation(model: PreTrainedModel) -> None:
     """Rotary positions turn pairs of numbers; a head of one number would be widened to two by broadcasting.
 
     Raises:
@@ -192,7 +192,7 @@ def _check_rotation(model: Any) -> None:
 
 
 @torch.no_grad()
-def _try(model: Any) -> None:
+def _try(model: PreTrainedModel) -> None:
     """Let a new language model read a few tokens: settings that contradict one another show now, not at a step."""
     if without_storage() or model.dtype == torch.float16 or attention_of(model.config) not in ("eager", "sdpa"):
         return  # what only a GPU computes
@@ -213,7 +213,7 @@ def grow_vocabulary(language_model: Any, tokenizer: PreTrainedTokenizerBase, pad
                 rows[known:] = rows[:known].float().mean(0).to(rows)
 
 
-def parts_missing(name: str, parts: Mapping[str, Any]) -> ConfigError:
+def parts_missing(name: str, parts: Mapping[str, object]) -> ConfigError:
     """What is wrong with a model that names neither a folder nor both of its parts."""
     given = [part for part in ("vision_tower", "language_model") if parts[part] is not None]
     return ConfigError(
@@ -223,7 +223,7 @@ def parts_missing(name: str, parts: Mapping[str, Any]) -> ConfigError:
     )
 
 
-def refuse_parts(folder: str, parts: Mapping[str, Any]) -> None:
+def refuse_parts(folder: str, parts: Mapping[str, object]) -> None:
     """
     Raises:
         ConfigError: parts are given beside a folder that already defines them.
@@ -334,7 +334,7 @@ def _config(argument: str, spec: Mapping[str, Any], **defaults: Any) -> PreTrain
         raise ConfigError(f"{model_type}: {one_line(error)}", field=argument) from error
 
 
-def _from_config(dtype: Any, attn_implementation: str | None) -> dict[str, Any]:
+def _from_config(dtype: torch.dtype, attn_implementation: str | None) -> dict[str, object]:
     """`from_config` reads an absent argument and None differently."""
     chosen: dict[str, Any] = {} if dtype == "auto" else {"dtype": dtype}
     return chosen if attn_implementation is None else {**chosen, "attn_implementation": attn_implementation}

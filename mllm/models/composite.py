@@ -134,7 +134,7 @@ class TextModel(PartedModel):
         # not every language model takes `position_ids`
         places = {name: value for name, value in places.items() if value is not None}
 
-        def run(**more: Any) -> Any:
+        def run(**more: object) -> Any:
             return self.language_model(inputs_embeds=text_BTD, use_cache=False, **places, **more)
 
         if labels is None:

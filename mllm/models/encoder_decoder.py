@@ -76,7 +76,7 @@ class EncoderDecoder:
         inputs_BD = pad(labels_BD[:, :-1], (1, 0), value=model.generation_config.decoder_start_token_id)
         return inputs_BD.masked_fill(inputs_BD == IGNORE_INDEX, self.stacks.config.pad_token_id)
 
-    def within_answers(self, rows: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def within_answers(self, rows: int, arguments: Mapping[str, Any]) -> dict[str, object]:
         """The arguments of `generate`, by which no answer goes on where the decoder has no position left."""
         most = self._positions[1]
         return dict(arguments) if most is None else ending(arguments, TableEnd(torch.full((rows,), most), 1))

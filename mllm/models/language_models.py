@@ -109,7 +109,7 @@ def language_half(config: PreTrainedConfig) -> PreTrainedConfig:
     return text
 
 
-def _check_xlstm(config: Any) -> None:
+def _check_xlstm(config: PreTrainedConfig) -> None:
     """Of some sizes transformers 5.23 trains a model whose cache has others, so that it cannot generate.
 
     Raises:
@@ -276,7 +276,7 @@ def taking_embeddings(language_model: Any) -> Iterator[None]:
         yield
         return
 
-    def prepare_inputs_for_generation(input_ids: Any, inputs_embeds: Any = None, **kwargs: Any) -> Any:
+    def prepare_inputs_for_generation(input_ids: object, inputs_embeds: object = None, **kwargs: object) -> Any:
         return own(input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
     language_model.prepare_inputs_for_generation = prepare_inputs_for_generation
@@ -286,7 +286,7 @@ def taking_embeddings(language_model: Any) -> Iterator[None]:
         del language_model.prepare_inputs_for_generation
 
 
-def _state(language_model: Any) -> str | None:
+def _state(language_model: PreTrainedModel) -> str | None:
     """What the model remembers beside keys and values."""
     other = [layer for layer in cache_layers(language_model) if type(layer) not in ATTENTION]
     if is_stateful(language_model) or other:
@@ -294,14 +294,14 @@ def _state(language_model: Any) -> str | None:
     return None
 
 
-def _own_mask(language_model: Any) -> str | None:
+def _own_mask(language_model: PreTrainedModel) -> str | None:
     kind = _kind(language_model)
     return f"{kind} {OWN_MASKS[kind]}" if kind in OWN_MASKS else None
 
 
-def _kind(language_model: Any) -> str:
+def _kind(language_model: PreTrainedModel) -> str:
     return _text_config(language_model).model_type
 
 
-def _text_config(language_model: Any) -> Any:
+def _text_config(language_model: PreTrainedModel) -> Any:
     return language_model.config.get_text_config()

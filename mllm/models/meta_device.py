@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from mllm.compat.transformers_models import from_config, kept_in_float32
 from mllm.errors import ConfigError, ModelError, nearest
@@ -103,7 +104,7 @@ class _Product(torch.autograd.Function):
         return input.new_empty(*input.shape[:-1], width)
 
 
-def quantize_skeleton(language_model: Any, quantization: Mapping[str, Any]) -> None:
+def quantize_skeleton(language_model: PreTrainedModel, quantization: Mapping[str, object]) -> None:
     """Put stand-ins for the linear layers that loading would quantise: all but the head and what stays in 32 bits.
 
     Raises:
@@ -123,7 +124,7 @@ def quantize_skeleton(language_model: Any, quantization: Mapping[str, Any]) -> N
             setattr(language_model.get_submodule(parent), child, new)
 
 
-def _bitsandbytes_bytes(weight: Tensor, *, bits: int = 4, double_quant: bool = True, **_: Any) -> int:
+def _bitsandbytes_bytes(weight: Tensor, *, bits: int = 4, double_quant: bool = True, **_: object) -> int:
     """Weights and scales: a row shares one in 8 bits, a block of 64 in 4 bits, whose scales are quantised again."""
     count = weight.numel()
     if bits == 8:
@@ -133,14 +134,14 @@ def _bitsandbytes_bytes(weight: Tensor, *, bits: int = 4, double_quant: bool = T
     return -(-count // 2) + 4 * 16 + scales
 
 
-def _hqq_bytes(weight: Tensor, *, bits: int = 4, group_size: int = 64, **_: Any) -> int:
+def _hqq_bytes(weight: Tensor, *, bits: int = 4, group_size: int = 64, **_: object) -> int:
     """Weights, and a scale and a zero point for each group; three bits lie ten to an int32."""
     count = weight.numel()
     packed = 4 * -(-count // 10) if bits == 3 else count * bits // 8
     return packed + 2 * (count // group_size) * weight.element_size()
 
 
-def _torchao_bytes(weight: Tensor, *, scheme: str = "Int8WeightOnlyConfig", **_: Any) -> int:
+def _torchao_bytes(weight: Tensor, *, scheme: str = "Int8WeightOnlyConfig", **_: object) -> int:
     """A byte a weight, and a scale and a zero point for each row."""
     if scheme != "Int8WeightOnlyConfig":
         hint = nearest(scheme, _KNOWN)

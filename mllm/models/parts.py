@@ -74,9 +74,9 @@ class PartedModel(PreTrainedModel):
     """
 
     part_names: ClassVar[Mapping[str, str]]
-    sharing_obstacle: Any
-    padding_obstacle: Any
-    continuing_obstacle: Any
+    sharing_obstacle: object
+    padding_obstacle: object
+    continuing_obstacle: object
     branches_hold_images: bool = False
     frozen: tuple[str, ...] = ()
     kept: Any = None

@@ -100,7 +100,7 @@ RULES: dict[str, Rule] = {
 """By type of model; of others the plain `PromptFormat()`. Here, so that data are read without importing the models."""
 
 
-def chosen_prompt_format(model_args: Mapping[str, Any]) -> PromptFormat:
+def chosen_prompt_format(model_args: Mapping[str, object]) -> PromptFormat:
     """What the config says, over what the model's folder says, over what its type says."""
     asked = {name: model_args[name] for name in PROMPT_FORMAT_KEYS if model_args.get(name) is not None}
     return replace(usual_prompt_format(model_args), **asked)

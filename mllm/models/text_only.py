@@ -51,7 +51,7 @@ def check_one_source(kind: str, model_name_or_path: object, language_model: obje
         raise ConfigError(field="model_args", expected=expected, found=found)
 
 
-def _as_ours(module: TextOnlyModel, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _as_ours(module: TextOnlyModel, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Checkpoints are saved under transformers' names, and tied tensors under one of theirs."""
     for name in [name for name in state_dict if name.startswith(prefix)]:
         if not name.startswith(prefix + INNER):

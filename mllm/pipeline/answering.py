@@ -39,7 +39,7 @@ class TestSet:
     """How answers are ranked; None: they are generated."""
 
 
-def of_test(test: TestSet, processor: Processor, prompt_format: PromptFormat) -> dict[str, Any]:
+def of_test(test: TestSet, processor: Processor, prompt_format: PromptFormat) -> dict[str, object]:
     """What of a score's provenance the test set says, and the way in which its items are asked and read."""
     resolution = getattr(processor.view, "described", None)
     return {

@@ -34,7 +34,7 @@ class StoppingRule:
     threshold: NonNegative = 0.0
 
 
-def read_stopping_rule(cfg: Mapping[str, Any]) -> StoppingRule | None:
+def read_stopping_rule(cfg: Mapping[str, object]) -> StoppingRule | None:
     """The section `early_stopping` of a config.
 
     Raises:

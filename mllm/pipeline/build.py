@@ -138,7 +138,7 @@ def _keep_features(model: VisionLanguageModel, *, sharded: bool) -> None:
     model.kept = KeptFeatures(DiskCache(folder, size, what="features", setting="MLLM_CACHE", lasting=True), model)
 
 
-def _check_resolutions(processor: Processor, items: Any) -> None:
+def _check_resolutions(processor: Processor, items: object) -> None:
     """
     Raises:
         ConfigError: a dataset bounds its images in a way that the model does not take.
@@ -255,7 +255,9 @@ def _say_assumed(model_args: Section, trained: Section, prompt_format: PromptFor
         )
 
 
-def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_tokens: list[str]) -> VisionLanguageModel:
+def _model(
+    args: Section, adapters: Adapters | None, tokenizer: PreTrainedTokenizerBase, *, new_tokens: list[str]
+) -> VisionLanguageModel:
     """The model with its adapters, new ones or those that its folder holds."""
     folder = args.get("model_name_or_path")
     stored = base_of(folder) if folder else None
@@ -283,7 +285,7 @@ def _model(args: Section, adapters: Adapters | None, tokenizer: Any, *, new_toke
     return model
 
 
-def over_base(base: Section, args: Section) -> dict[str, Any]:
+def over_base(base: Section, args: Section) -> dict[str, object]:
     """The model_args of a folder's base, with those that were given beside the folder."""
     given = {name: value for name, value in args.items() if name != "model_name_or_path" and value is not None}
     return {**base, **given}

@@ -127,7 +127,7 @@ def _tests(data: Section, args: RunArguments) -> dict[str, TestSet]:
     return tests
 
 
-def missing_files(cfg: Any) -> list[str]:
+def missing_files(cfg: object) -> list[str]:
     """The files that a dataset's config, or one inside it, names and that are not there."""
     if isinstance(cfg, Mapping):
         section = cast("Section", cfg)
@@ -141,7 +141,7 @@ def missing_files(cfg: Any) -> list[str]:
     return []
 
 
-def _hints(section: Section) -> Mapping[str, Any]:
+def _hints(section: Section) -> Mapping[str, object]:
     """The annotations of a dataset's arguments; none of what is no dataset, such as a codec inside one."""
     try:
         built = DATASETS.find(section.get("type"))

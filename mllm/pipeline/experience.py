@@ -79,7 +79,7 @@ def answers_on(answers: AnswerBatch, device: torch.device) -> AnswerBatch:
     return AnswerBatch(**to_device(_tensors(answers), device))
 
 
-def _plain(experience: Experience) -> dict[str, Any]:
+def _plain(experience: Experience) -> dict[str, object]:
     return {
         "indices": [entry[0].sample.index for entry in experience.entries],
         "texts": [[(list(one.ids), one.ended) for one in some] for some in experience.completions],

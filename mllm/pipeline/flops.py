@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
@@ -153,7 +154,7 @@ class ModelFlops:
                 kind = "tokens" if rows == self._batch.tokens else "labels"
             self._add(kind, forward, forward * (_is_trained(module) + read.requires_grad), output)
 
-        def experts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        def experts(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object], output: object) -> None:
             read, *rest = (each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
             chosen = next((each for each in rest if not each.is_floating_point()), None)
             rows = read.numel() // read.shape[-1] if chosen is None else chosen.numel()
@@ -161,7 +162,7 @@ class ModelFlops:
             trained = any(weight.requires_grad for weight in _expert_weights(module))
             self._add("tokens", forward, forward * (trained + read.requires_grad), _first(output))
 
-        def attention(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        def attention(module: nn.Module, args: object, kwargs: object, output: object) -> None:
             hidden = _first(output)
             if part == "language_model":
                 kind, forward = "pairs", 4.0 * self._width(name) * self._batch.pairs
@@ -208,7 +209,7 @@ def _plain(name: str) -> str:
     return name
 
 
-def _product(module: Any, read: Tensor, output: Tensor) -> tuple[float, int]:
+def _product(module: nn.Module, read: Tensor, output: Tensor) -> tuple[float, int]:
     """FLOPs of a matrix forward, and its rows; from shapes, as weights may be sharded or in few bits."""
     if isinstance(module, CONVOLUTIONS):
         fan_in = module.in_channels // module.groups * prod(module.kernel_size)
@@ -216,7 +217,7 @@ def _product(module: Any, read: Tensor, output: Tensor) -> tuple[float, int]:
     return 2.0 * output.numel() * read.shape[-1], output.numel() // output.shape[-1]
 
 
-def _is_trained(module: Any) -> bool:
+def _is_trained(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
     return isinstance(weight, Tensor) and weight.requires_grad
 
@@ -226,11 +227,11 @@ def _products(tower: nn.Module, add: Callable[[float, float, Tensor], None]) -> 
     """Count the products of activations in a vision tower that attends in its own way in each stage, or not at all."""
     modes: list[_Products] = []
 
-    def enter(*_: Any) -> None:
+    def enter(*_: object) -> None:
         modes.append(_Products(add))
         modes[-1].__enter__()
 
-    def leave(*_: Any) -> None:
+    def leave(*_: object) -> None:
         modes.pop().__exit__(None, None, None)
 
     with ExitStack() as stack:
@@ -244,7 +245,7 @@ class _Products(TorchFunctionMode):
         super().__init__()
         self.add = add
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         if func is scaled_dot_product_attention:
             query, key = args[:2]
@@ -268,7 +269,7 @@ def _expert_weights(module: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in module.parameters(recurse=False) if weight.dim() == 3]
 
 
-def _widths(config: Any) -> list[int]:
+def _widths(config: PreTrainedConfig) -> list[int]:
     """Of each layer of a language model: the width of its attention, 0 where it has none (state spaces)."""
     return [
         _width(layer) if attends else 0
@@ -276,7 +277,7 @@ def _widths(config: Any) -> list[int]:
     ]
 
 
-def _width(config: Any) -> int:
+def _width(config: PreTrainedConfig) -> int:
     """Of all heads together; where keys and values differ (multi-head latent attention), of their mean."""
     heads = getattr(config, "num_attention_heads", 0)
     if not heads:

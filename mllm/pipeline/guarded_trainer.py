@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Seq2SeqTrainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Seq2SeqTrainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.boundary import Ended
@@ -70,7 +70,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         self.accelerator.wait_for_everyone()
 
     @replaces(Seq2SeqTrainer)
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self, model: Any, trial: object) -> None:
         """As transformers', but never of weights that are not finite, with a manifest at the end, and mirrored."""
         self.require_finite_weights()
         folder = Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"
@@ -153,7 +153,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         return self.guard.saw(super().training_step(model, inputs, *args, **kwargs), indices)
 
     @replaces(Seq2SeqTrainer)
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+    def _get_grad_norm(self, model: PreTrainedModel, grad_norm: object = None) -> Any:
         """The norm, after a look at it: this is called once in each step, right before the update."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scale = self._loss_scale()
@@ -190,7 +190,7 @@ class GuardedTrainer(Seq2SeqTrainer):
         fail(Interrupted(signum, kept))
 
     @replaces(Seq2SeqTrainer)
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+    def _run_epoch(self, *args: object, **kwargs: object) -> None:
         """As transformers', which would make one more step where a run goes on after its last one."""
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)
@@ -198,7 +198,7 @@ class GuardedTrainer(Seq2SeqTrainer):
             self.control.should_training_stop = True
 
 
-def _settings(optimizer: Any) -> list[dict[str, Any]]:
+def _settings(optimizer: Any) -> list[dict[str, object]]:
     return [{name: group[name] for name in GROUP_SETTINGS if name in group} for group in optimizer.param_groups]
 
 
@@ -242,13 +242,15 @@ class _Guard(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         check_delay(args, state)
         self.trainer.guard.begin()
         self.trainer.require_finite_weights()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if self.trainer.guard.signum:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False

@@ -31,7 +31,7 @@ WEIGHTS = (
     *("model*.safetensors", "pytorch_model*.bin", "adapter_model.safetensors", "trained_in_full.safetensors"),
     *("pytorch_model_fsdp_0/*.distcp", "global_step*/*"),
 )
-MANIFEST_FIELDS: Mapping[str, Any] = {
+MANIFEST_FIELDS: Mapping[str, object] = {
     "saved_at": float,
     "ranks": PositiveInt,
     "position": dict,
@@ -39,13 +39,13 @@ MANIFEST_FIELDS: Mapping[str, Any] = {
     "train_files": dict,
 }
 """What is beside the files in a manifest that is read, with its types."""
-COUNTED: Mapping[str, Any] = {"global_step": Count, "max_steps": int, "epoch": float | None}
+COUNTED: Mapping[str, object] = {"global_step": Count, "max_steps": int, "epoch": float | None}
 """What the state of a training loop counts, with its types."""
 OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_0/*.distcp", "global_step*/*")
 SCHEDULER = ("scheduler.pt", "global_step*/*")
 
 
-def write_manifest(folder: Path, **about: Any) -> None:
+def write_manifest(folder: Path, **about: object) -> None:
     """List all files in the folder, which nobody writes to any more; `about` is kept beside them."""
     content = {"version": VERSION, "saved_at": time.time(), **about}
     content["files"] = {name: _entry(folder / name) for name in sorted(_files(folder))}

@@ -137,7 +137,7 @@ class ThroughputMonitor(TrainerCallback):
         self._step_end = 0.0
         self._told = False
 
-    def waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def waiting(self, batches: Iterator[object]) -> Iterator[Any]:
         """The same batches; the time until each comes is noted."""
         while True:
             start = time.perf_counter()
@@ -178,17 +178,21 @@ class ThroughputMonitor(TrainerCallback):
         return throughput_values(gathered.tolist(), peak)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         self.sums, self._work, self._start = Sums(), [], None
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self._step_end = time.perf_counter()
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self._leave_out()
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self._leave_out()
 
     def _leave_out(self) -> None:
@@ -248,13 +252,13 @@ class LossLog(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         if state.is_world_process_zero:
             logger.debug("step %d %s", state.global_step, json.dumps(logs))  # the progress bar shows it too
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if state.is_world_process_zero:
             plot_losses(state.log_history, self.folder / "loss.png")
@@ -269,12 +273,12 @@ class Bar(ProgressCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         if are_scores(logs):
             return
         super().on_log(args, state, control, logs=logs, **kwargs)
-        bar: Any = self.training_bar
+        bar: object = self.training_bar
         if bar is not None and logs and "samples_per_second" in logs:
             bar.set_postfix_str(postfix(logs))
 
@@ -288,7 +292,7 @@ class Lines(PrinterCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         if not are_scores(logs):
             super().on_log(args, state, control, logs=logs, **kwargs)

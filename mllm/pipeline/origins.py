@@ -48,17 +48,17 @@ class Origins:
         return names_of(self._found)
 
 
-def _drawn_from(dataset: Any, name: str | None) -> Iterator[tuple[str | None, Any]]:
+def _drawn_from(dataset: Any, name: str | None) -> Iterator[tuple[str | None, object]]:
     """Datasets with the names that a mixture gives them; what a mixture names is not looked into."""
     if name is not None or not hasattr(dataset, "part"):
         yield name, dataset
         return
-    inner: Sequence[Any] = getattr(dataset, "datasets", None) or [dataset.dataset]
+    inner: Sequence[object] = getattr(dataset, "datasets", None) or [dataset.dataset]
     for given, each in zip(getattr(dataset, "names", None) or [None] * len(inner), inner, strict=True):
         yield from _drawn_from(each, given)
 
 
-def names_of(datasets: Sequence[tuple[str | None, Any]]) -> list[str]:
+def names_of(datasets: Sequence[tuple[str | None, object]]) -> list[str]:
     """A distinct name for each of several datasets, fit for a file: the given one, else that of its file.
 
     Where files in several folders have the same name, their folder stands before it; where it is one file, a number

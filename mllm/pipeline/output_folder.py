@@ -122,7 +122,7 @@ def _delete(path: Path) -> None:
 
 @contextmanager
 def new_checkpoint(
-    folder: Path, args: RunArguments, about: Mapping[str, Any], best: Callable[[], str | None]
+    folder: Path, args: RunArguments, about: Mapping[str, object], best: Callable[[], str | None]
 ) -> Generator[None, None, None]:
     """Inside, `folder` is written; then comes its manifest, and only then may older checkpoints go.
 
@@ -159,7 +159,7 @@ def outdated(names: Sequence[str], limit: int, best: str | None) -> list[str]:
 
 
 @contextmanager
-def finished_model(folder: Path, args: RunArguments, about: Mapping[str, Any]) -> Generator[Path, None, None]:
+def finished_model(folder: Path, args: RunArguments, about: Mapping[str, object]) -> Generator[Path, None, None]:
     """The folder to write the model to; its files appear in `folder` when all are there, and then their manifest.
 
     Every rank calls this.

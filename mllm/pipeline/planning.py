@@ -10,7 +10,6 @@ import random
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
-from typing import Any
 
 from PIL import Image
 from torch.utils.data import Sampler
@@ -18,6 +17,7 @@ from torch.utils.data import Sampler
 from mllm.conversation.packing import Length
 from mllm.conversation.prefix_tree import Segment, prefix_tree
 from mllm.conversation.preprocessing.image_preprocessor import ImagePreprocessor
+from mllm.models.base import VisionLanguageModel
 from mllm.models.parts import part_of
 from mllm.pipeline.train_data import SeededEpochSampler, TrainDataset
 
@@ -78,7 +78,7 @@ def row_tokens(group: Sequence[Measured]) -> int:
     return sum(map(len, segments(group)))
 
 
-def cost_of(model: Any, view: ImagePreprocessor) -> Cost:
+def cost_of(model: VisionLanguageModel, view: ImagePreprocessor) -> Cost:
     """What follows from the sizes of a model's parts: multiplications with weights, and between tokens.
 
     A layer of width D multiplies a token with about 12 D^2 weights, and with 2 D numbers for each token that it sees.
@@ -95,7 +95,7 @@ def cost_of(model: Any, view: ImagePreprocessor) -> Cost:
     return Cost(pair=pair, image_token=patches * sizes["vision_tower"] / sizes["language_model"])
 
 
-def _patches(model: Any, view: ImagePreprocessor) -> float:
+def _patches(model: VisionLanguageModel, view: ImagePreprocessor) -> float:
     """Of a square image, through the vision tower."""
     side = getattr(model.config.vision_config, "patch_size", 16)  # an encoder without patches pools its pixels too
     side = side if isinstance(side, int) else side[0]

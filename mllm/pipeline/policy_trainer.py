@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 from mllm.compat.names import replaces
@@ -171,7 +171,7 @@ class PolicyTrainer(Trainer):
             logs = {**logs, **self.reward_log.read(self.accelerator)}
         super().log(logs, *args, **kwargs)
 
-    def _scores(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def _scores(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies, the tokens of an answer side by side, the answers in their order."""
         given = {name: value for name, value in batch.items() if name not in ("index", "order", "counts")}
         with knowing(self.model, given.pop(KEYS, None)):
@@ -185,7 +185,7 @@ class PolicyTrainer(Trainer):
         everyones: list[float] = gather_object(entropies.detach().tolist())
         return entropy_threshold(torch.tensor(everyones), self.reward_args.top_entropy_quantile)
 
-    def _rows_of(self, experience: Experience) -> dict[str, Any]:
+    def _rows_of(self, experience: Experience) -> dict[str, object]:
         """The batch of a model for all answers that are learned from, equal ones of a prompt once; of none, the first
         answer without labels. `order`: where among its labels the tokens of the answers are, see `order_of`."""
         group = self.reward_args.num_generations
@@ -326,7 +326,7 @@ class PolicyTrainer(Trainer):
         reference = self._without_gradient(batch, self.reference) if self.reference else None
         return replace(answers, old=old, reference=reference)
 
-    def _without_gradient(self, batch: Mapping[str, Any], reference: Reference | None) -> Tensor:
+    def _without_gradient(self, batch: Mapping[str, object], reference: Reference | None) -> Tensor:
         """float32 [N] on the CPU: log-probabilities under the policy, or under the reference."""
         model: Any = self.model_wrapped
         self.model.eval()

@@ -50,7 +50,7 @@ def of_data(items: Any) -> dict[str, Any]:
     }
 
 
-def drawn_from(items: Any) -> list[dict[str, Any]]:
+def drawn_from(items: Any) -> list[dict[str, object]]:
     """Of each part that was drawn of a dataset, how, and of how many items; empty where all are evaluated."""
     own = getattr(items, "drawn", None)
     found = [{**own, "of": len(items.dataset)}] if own else []
@@ -58,7 +58,7 @@ def drawn_from(items: Any) -> list[dict[str, Any]]:
     return found + [each for dataset in inner for each in drawn_from(dataset)]
 
 
-def of_machine(device: torch.device, processes: int, dtype: torch.dtype) -> dict[str, Any]:
+def of_machine(device: torch.device, processes: int, dtype: torch.dtype) -> dict[str, object]:
     """Versions of what computes, and on what."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -74,7 +74,7 @@ def _versions() -> dict[str, str]:
     return {package: version(package) for package in PACKAGES}
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """A config section as JSON holds it."""
     return json.loads(json.dumps(value, default=str))
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -98,7 +97,7 @@ def rank(
     )
     unpadded = replace(loader, collator=replace(loader.collator, pad_to_multiple_of=1))
 
-    def answered(indices: Sequence[int], batch: dict[str, Any]) -> list[Prediction]:
+    def answered(indices: Sequence[int], batch: dict[str, object]) -> list[Prediction]:
         names = [candidates.of(items[index]) for index in indices]
         said = [[ranking.answer.replace("<answer>", name) for name in each] for each in names]
         ids = [processor.answer_ids(items[index], each) for index, each in zip(indices, said, strict=True)]

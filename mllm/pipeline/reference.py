@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Reference:
@@ -22,7 +25,7 @@ class Reference:
         self._copies = [weight.clone() for weight in _trained(model)]
 
     @contextmanager
-    def in_place(self, model: Any) -> Generator[None, None, None]:
+    def in_place(self, model: PreTrainedModel) -> Generator[None, None, None]:
         """The model within is the reference."""
         self._exchange(model)
         try:

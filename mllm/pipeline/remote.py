@@ -88,7 +88,7 @@ class RemoteServer:
             raise ConfigError("--api needs the package openai: pip install 'mllm[api]'") from error
         return OpenAI(base_url=self.url, api_key=self.key or "none", timeout=self.timeout, max_retries=self.retries)
 
-    def answer(self, client: Any, messages: Sequence[Mapping[str, Any]], where: str) -> str:
+    def answer(self, client: Any, messages: Sequence[Mapping[str, object]], where: str) -> str:
         """The text that the model answers.
 
         Raises:
@@ -160,7 +160,7 @@ def start(
             score(server, test, convention, folder, prefix, resume=args.resume)
 
 
-def generation_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+def generation_of(settings: Mapping[str, object]) -> dict[str, Any]:
     """The API's arguments for `data_args.gen_kwargs`; greedy decoding is temperature 0.
 
     Raises:
@@ -289,7 +289,7 @@ def to_openai_messages(item: Item, convention: Convention) -> list[dict[str, Any
 
 def _content(
     pieces: Iterable[TextSpan], images: Iterator[ImageRef], convention: Convention
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """The parts of a turn: neighbouring texts are one."""
     words = ""
     for piece in pieces:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mllm.fields import show
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +17,7 @@ KEPT_AS = {"vision_tower": "vision_config", "language_model": "text_config"}
 """Where a model's config keeps what model_args calls otherwise."""
 
 
-def say_replaced(folder: str, given: Mapping[str, Any], config: Any) -> None:
+def say_replaced(folder: str, given: Mapping[str, object], config: PreTrainedConfig) -> None:
     """Warn of each part of `given` that differs from what the folder's model has, and name the others.
 
     Args:
@@ -35,7 +38,7 @@ def say_replaced(folder: str, given: Mapping[str, Any], config: Any) -> None:
         logger.info("%s is used with its own %s, not the config's", folder, ", ".join(alike))
 
 
-def difference(name: str, asked: Any, config: Any) -> tuple[str, Any, str] | None:
+def difference(name: str, asked: object, config: PreTrainedConfig) -> tuple[str, Any, str] | None:
     """(place, value asked for, value held) of the first difference; None where there is none, or none can be known.
 
     Only what both sides say is compared: the name of a folder says nothing, nor does a setting that the model's config
@@ -45,7 +48,7 @@ def difference(name: str, asked: Any, config: Any) -> tuple[str, Any, str] | Non
     return _difference(name, asked, held.to_dict() if hasattr(held, "to_dict") else held)
 
 
-def _difference(place: str, asked: Any, held: Any) -> tuple[str, Any, str] | None:
+def _difference(place: str, asked: object, held: object) -> tuple[str, object, str] | None:
     if held is None or asked is None:
         return None
     if isinstance(held, Mapping):
@@ -62,5 +65,5 @@ def _difference(place: str, asked: Any, held: Any) -> tuple[str, Any, str] | Non
     return None if asked == held else (place, asked, show(held))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -31,7 +31,7 @@ RESUMED_IF_EQUAL = ("model", "data", "codec", "template", "placement", "image_nu
 """What must be equal for that."""
 
 
-def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str, object]) -> list[Mapping[str, Any]]:
     """The records of the first answers, as far as an evaluation of the same model and items has left them here.
 
     Raises:
@@ -58,7 +58,7 @@ def resumable(folder: Path, prefix: str, items: ItemDataset, about: Mapping[str,
     return records
 
 
-def _known(about: Mapping[str, Any], name: str) -> Any:
+def _known(about: Mapping[str, object], name: str) -> Any:
     """Of a model its weights: a folder may have been moved."""
     value = about.get(name)
     return value.get("weights", value) if name == "model" and isinstance(value, Mapping) else value
@@ -71,7 +71,7 @@ def write_predictions(
     items: ItemDataset,
     metric: Metric | None,
     *,
-    about: Mapping[str, Any],
+    about: Mapping[str, object],
     kept: int = 0,
 ) -> Iterator[Prediction]:
     """Pass predictions of `items` through, each written as it comes, one JSON object a line.
@@ -117,7 +117,7 @@ def write_results(
     metric: Metric | None,
     *,
     about: str,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, object],
 ) -> None:
     """The report, `{prefix}_results.json` with the scores, keys prefixed, and the predictions under their final name.
 

@@ -232,7 +232,7 @@ def check_vocabulary(checkpoint: Path, tokenizer: PreTrainedTokenizerBase) -> No
         )
 
 
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted({*before, *now}):
             if (name, key) not in {("training_args", passing) for passing in PASSING}:

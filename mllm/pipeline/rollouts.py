@@ -51,7 +51,7 @@ class RolloutSampling:
     top_p: float = 1.0
     top_k: int = 0
     max_completion_length: int = 256
-    generation_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    generation_kwargs: Mapping[str, object] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

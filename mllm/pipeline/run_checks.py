@@ -66,7 +66,7 @@ def typed(model_args: Mapping[str, Any]) -> dict[str, Any]:
     return {**model_args, "type": stored[0]["type"] if stored else model_type_of(folder)}
 
 
-def check_model_args(model_args: Mapping[str, Any]) -> None:
+def check_model_args(model_args: Mapping[str, object]) -> None:
     """Check every value of `model_args` against the type of model that it names.
 
     Raises:
@@ -75,7 +75,7 @@ def check_model_args(model_args: Mapping[str, Any]) -> None:
     in_field("model_args", _check_model_args, model_args)
 
 
-def _check_model_args(model_args: Mapping[str, Any]) -> None:
+def _check_model_args(model_args: Mapping[str, object]) -> None:
     if model_args.get("type") is None:
         raise ConfigError(NAME_A_MODEL, expected="type or model_name_or_path", found="neither")
     built = in_field("type", MODELS.find, model_args["type"])
@@ -91,7 +91,7 @@ def _check_model_args(model_args: Mapping[str, Any]) -> None:
     check_arguments(given, built, also=("tokenizer",))
 
 
-def check_generation(gen_kwargs: Mapping[str, Any] | None, field: str = "data_args.gen_kwargs") -> None:
+def check_generation(gen_kwargs: Mapping[str, object] | None, field: str = "data_args.gen_kwargs") -> None:
     """Check arguments of generate(), which stand in `field`.
 
     Raises:
@@ -100,7 +100,7 @@ def check_generation(gen_kwargs: Mapping[str, Any] | None, field: str = "data_ar
     in_field(field, _check_generation, gen_kwargs or {})
 
 
-def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
+def _check_generation(gen_kwargs: Mapping[str, object]) -> None:
     check_arguments(gen_kwargs, GenerationArgs)
     try:
         GenerationConfig(**as_generate_takes_them(gen_kwargs)).validate(strict=False)

@@ -84,7 +84,7 @@ def component_datasets(cfg: Config) -> list[Config | MllmDataset]:
     return [cfg]
 
 
-def line_of(dataset: Dataset, index: int) -> tuple[Mapping[str, Any], str] | None:
+def line_of(dataset: Dataset, index: int) -> tuple[Mapping[str, object], str] | None:
     """The annotation line behind an item and where it stands; None where there is no single one."""
     source, own = _source(dataset, index)
     if not isinstance(source, LineDataset):
@@ -101,7 +101,7 @@ def place_of(dataset: Dataset, index: int) -> str:
     return source.lines.where(source.line_number(own))
 
 
-def _source(dataset: Any, index: int) -> tuple[Any, int]:
+def _source(dataset: Any, index: int) -> tuple[object, int]:
     """The dataset that an item of a part or a sum of datasets is of, and its index there."""
     while hasattr(dataset, "part"):
         dataset, index = dataset.part(index)

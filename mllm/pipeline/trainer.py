@@ -159,7 +159,7 @@ class Trainer(SavingTrainer):
             self.losses.add(outputs.token_losses, sources)
         return found if return_outputs else loss
 
-    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+    def get_batch_samples(self, epoch_iterator: Iterator[object], num_batches: int, device: torch.device) -> Any:
         return super().get_batch_samples(self.meters.waiting(epoch_iterator), num_batches, device)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -192,7 +192,7 @@ class Trainer(SavingTrainer):
             logger.warning("skipped an item and used another instead: %s", reason)
         return skipped
 
-    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, *args: object, metric_key_prefix: str = "eval", **kwargs: object) -> dict[str, float]:
         """Loss and generated scores on the validation set: for `do_eval`, and during training, where the files go to
         `eval-STEP`.
 
@@ -234,7 +234,7 @@ class Trainer(SavingTrainer):
         return named
 
     def _evaluated(
-        self, test: TestSet, prefix: str, folder: Path, provenance: Mapping[str, Any], *, loss: bool
+        self, test: TestSet, prefix: str, folder: Path, provenance: Mapping[str, object], *, loss: bool
     ) -> tuple[Outcome, list[Prediction]]:
         """Scores, and the predictions that they are of.
 
@@ -279,7 +279,7 @@ class Trainer(SavingTrainer):
             found = replace(found, scores={**found.scores, **losses})
         return found, predictions
 
-    def _provenance(self, test: TestSet) -> dict[str, Any]:
+    def _provenance(self, test: TestSet) -> dict[str, object]:
         """What a score is of: see `mllm.pipeline.provenance`."""
         known = self.described_model
         saved = self.state.global_step > 0 and not self.is_in_train
@@ -317,7 +317,7 @@ class Trainer(SavingTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As transformers', but batches of packed rows are planned ahead, and workers read on after a signal."""
-        loader: Any = self._planned_loader() if self.plans else super().get_train_dataloader()
+        loader: object = self._planned_loader() if self.plans else super().get_train_dataloader()
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it, and has no such argument
         assert isinstance(self.train_dataset, TrainDataset)
         inner.worker_init_fn = partial(start_worker, self.train_dataset.open.settings, init=inner.worker_init_fn)
@@ -357,7 +357,7 @@ class Trainer(SavingTrainer):
         return accelerator.prepare(loader)
 
     @replaces(Seq2SeqTrainer)
-    def _get_train_sampler(self, train_dataset: Any = None) -> SeededEpochSampler:
+    def _get_train_sampler(self, train_dataset: object = None) -> SeededEpochSampler:
         assert isinstance(self.train_dataset, TrainDataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return SeededEpochSampler(self.train_dataset, seed=seed, shuffle=self.args.train_sampling_strategy == "random")
@@ -379,7 +379,7 @@ class _Follow(TrainerCallback):
         self.trainer = trainer
 
     def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         assert isinstance(self.trainer.train_dataset, TrainDataset)
         self.trainer.train_dataset.set_epoch(int(state.epoch or 0))

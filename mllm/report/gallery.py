@@ -157,7 +157,7 @@ def write_data(path: Path, entries: Sequence[Entry], answered: Sequence[str]) ->
     files: list[str] = []
     for start in range(0, len(entries), SHARE):
         images: dict[str, int] = {}
-        pages: list[dict[str, Any]] = []
+        pages: list[dict[str, object]] = []
         items: list[dict[str, Any]] = []
         for entry in entries[start : start + SHARE]:
             shown = card(entry)
@@ -253,7 +253,7 @@ def _mark(placeholders: str) -> str:
     return f"{count} images" if count > 1 else MARKS[placeholders]
 
 
-def _pieces(answer: CardAnswer) -> list[str | list[Any]]:
+def _pieces(answer: CardAnswer) -> list[str | list[object]]:
     """The answer's text in pieces; a list holds a form and the places of the regions that it writes."""
     written: dict[tuple[int, int], list[int]] = {}
     for place, span in enumerate(answer.spans):
@@ -268,7 +268,7 @@ def _pieces(answer: CardAnswer) -> list[str | list[Any]]:
     return [piece for piece in (*pieces, answer.text[end:]) if piece]
 
 
-def _timeline(entry: Entry) -> dict[str, Any] | None:
+def _timeline(entry: Entry) -> dict[str, object] | None:
     """Bars of a time line, first that of the truth: each span by start and end, in per cent; None without spans."""
     rows = [entry.times, *(answer.times for answer in entry.answers)]
     ends = [span.end for row in rows for span in row]

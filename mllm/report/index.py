@@ -89,7 +89,7 @@ def _row(path: Path) -> dict[str, Any] | None:
     }
 
 
-def _model(model: Mapping[str, Any]) -> str:
+def _model(model: Mapping[str, object]) -> str:
     if "api" in model:
         return f"{model['name']} at {model['api']}"
     return f"{model.get('type')}: {model.get('model_name_or_path') or 'trained from its parts'}"

@@ -9,7 +9,6 @@ from functools import cache
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
@@ -20,7 +19,7 @@ PIXEL_ART_SIDE = 128
 """Images up to this side, in pixels, are embedded without loss and enlarged without smoothing."""
 
 
-def write(path: str | Path, template: str, *, scripts: Sequence[str] = (), **values: Any) -> None:
+def write(path: str | Path, template: str, *, scripts: Sequence[str] = (), **values: object) -> None:
     """Fill a template of this package; the folder of `path` exists.
 
     Args:
@@ -92,7 +91,7 @@ def shrunk(image: Image.Image) -> Shrunk:
     return Shrunk(data=buffer.getvalue(), kind=kind, width=width, height=height, pixel_art=pixel_art)
 
 
-def embedded(image: Image.Image) -> dict[str, Any]:
+def embedded(image: Image.Image) -> dict[str, object]:
     """A small copy inside a page, and the size of the image itself."""
     small = shrunk(image)
     return {

@@ -10,7 +10,7 @@ from typing import Any
 TRAIN, EVAL, RATE = "#0072B2", ("#D55E00", "#009E73", "#CC79A7", "#E69F00"), "#999999"
 
 
-def plot_losses(log_history: Sequence[Mapping[str, Any]], path: str | Path) -> bool:
+def plot_losses(log_history: Sequence[Mapping[str, object]], path: str | Path) -> bool:
     """Write a PNG of the train and evaluation losses and the learning rate over optimizer steps.
 
     Args:
@@ -30,7 +30,7 @@ def plot_losses(log_history: Sequence[Mapping[str, Any]], path: str | Path) -> b
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display, and leaves pyplot's global backend alone
-    axes: Any = figure.subplots()
+    axes: object = figure.subplots()
     if train:
         marker = "o" if len(train) == 1 else ""  # one point makes no line
         axes.plot(

@@ -117,7 +117,7 @@ def write_report(
     )
 
 
-def _tiles(found: Outcome, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+def _tiles(found: Outcome, meanings: Mapping[str, str]) -> list[dict[str, object]]:
     """The scores to show as numbers, the headline first."""
     scores, headline = found.apart, found.headline
     apart = ("failure_", "constant_box_")
@@ -174,7 +174,7 @@ def _beside(found: Outcome, published: Sequence[Mapping[str, Any]]) -> list[Mapp
 
 def _failures(
     scores: Mapping[str, float], meanings: Mapping[str, str], kinds: Mapping[str, int]
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """The table of failure classes, None for a metric that has none; a metric's own classes are no kinds of answers."""
     counts = {name: int(value) for name, value in scores.items() if name.startswith("failure_")}
     if not counts:
@@ -195,7 +195,7 @@ def _failures(
     }
 
 
-def _histogram(rows: Sequence[AnswerRow]) -> dict[str, Any] | None:
+def _histogram(rows: Sequence[AnswerRow]) -> dict[str, object] | None:
     """Bars in units of the tallest one; None when no row has an IoU."""
     edges = [(number + 1) / BINS for number in range(BINS)]
     readable, unreadable = [0] * BINS, 0

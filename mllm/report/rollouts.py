@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mllm.images import ImageRef
 from mllm.report import page
@@ -68,7 +67,7 @@ def colour_of_reward(reward: float | None, least: float, greatest: float) -> str
     return SCALE[min(int(share * len(SCALE)), len(SCALE) - 1)]
 
 
-def _card(question: SampledQuestion) -> dict[str, Any]:
+def _card(question: SampledQuestion) -> dict[str, object]:
     given = [answer.reward for answer in question.answers if answer.reward is not None]
     least, greatest = min(given, default=0.0), max(given, default=0.0)
     answers = [

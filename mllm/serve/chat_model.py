@@ -61,7 +61,7 @@ def load(
     return ChatModel(model=model.to(where).eval(), processor=processor, device=where)
 
 
-def _model_args(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _model_args(path: str, given: Mapping[str, object]) -> dict[str, object]:
     """What the config, or the folder, says of its model."""
     if path.endswith(".py"):
         from mllm.config.config import read
@@ -111,7 +111,7 @@ class ChatModel:
         answer_image: int | None = None,
         system: str | None = None,
         stream: Literal[False] = False,
-        **generation: Any,
+        **generation: object,
     ) -> Answer: ...
 
     @overload
@@ -125,7 +125,7 @@ class ChatModel:
         answer_image: int | None = None,
         system: str | None = None,
         stream: Literal[True],
-        **generation: Any,
+        **generation: object,
     ) -> AnswerStream: ...
 
     def chat(
@@ -167,7 +167,7 @@ class ChatModel:
             return self.generator.stream(item, settings)
         return self.generator.answers([item], settings, batch_size=1)[0]
 
-    def answer(self, questions: Sequence[Question], *, batch_size: int = 8, **generation: Any) -> list[Answer]:
+    def answer(self, questions: Sequence[Question], *, batch_size: int = 8, **generation: object) -> list[Answer]:
         """Answer many questions, several at a time; those about the same images share one reading of them.
 
         In float32, greedy answers are those that `chat` gives to each alone.

@@ -38,7 +38,7 @@ class Conversation:
         points: Sequence[PointLike | Sequence[PointLike]] = (),
         answer_image: int | None = None,
         stream: Literal[False] = False,
-        **generation: Any,
+        **generation: object,
     ) -> Answer: ...
 
     @overload
@@ -51,7 +51,7 @@ class Conversation:
         points: Sequence[PointLike | Sequence[PointLike]] = (),
         answer_image: int | None = None,
         stream: Literal[True],
-        **generation: Any,
+        **generation: object,
     ) -> AnswerStream: ...
 
     def ask(

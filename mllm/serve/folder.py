@@ -97,7 +97,7 @@ def answer_folder(
         print(f"{len(broken)} could not be read: {', '.join(broken)}")
 
 
-def _answered(path: Path, asked: Mapping[str, Any]) -> set[str]:
+def _answered(path: Path, asked: Mapping[str, object]) -> set[str]:
     """The images that a file of answers has. A line that was cut while it was written is removed from it, and so are
     those without an answer.
     """

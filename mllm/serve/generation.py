@@ -48,7 +48,7 @@ class GenerationSettings:
     stop: tuple[str, ...] = ()
 
 
-def read_generation(given: Mapping[str, Any]) -> GenerationSettings:
+def read_generation(given: Mapping[str, object]) -> GenerationSettings:
     """The settings by their names: `seed`, `stop` (a text or several), and those of transformers' `generate`.
 
     Raises:

@@ -85,10 +85,10 @@ class Prefill:
         known = request.prefix_key is not None and request.prefix_key in self.prefixes
         return len(request.ids_T) - (request.sample.images_end if known else 0)
 
-    def _whole(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def _whole(self, requests: Sequence[Request]) -> dict[str, object]:
         return self._batch([replace(request.sample, input_ids=request.ids_T) for request in requests])
 
-    def _behind_prefixes(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def _behind_prefixes(self, requests: Sequence[Request]) -> dict[str, object]:
         found = self._found(requests)
         keys = [_key(request) for request in requests]
         beginnings = self._texts([request.sample.input_ids[: request.sample.images_end] for request in requests])
@@ -123,7 +123,7 @@ class Prefill:
             self.reads += len(missing)
         return found
 
-    def _texts(self, rows: Sequence[Tensor]) -> dict[str, Any]:
+    def _texts(self, rows: Sequence[Tensor]) -> dict[str, object]:
         bare = {"key": "", "index": 0, "labels": None, "images": (), "pixels": ()}
         return self._batch([EncodedSample(input_ids=row, **bare) for row in rows])
 

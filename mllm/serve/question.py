@@ -151,7 +151,7 @@ class _Conversation:
             except DataError as error:
                 raise error.inside(f"images[{number}]") from error
 
-    def _groups(self, field: str, placeholder: str, text: str, given: Any, known: list[Region], read: Any) -> Groups:
+    def _groups(self, field: str, placeholder: str, text: str, given: object, known: list[Region], read: Any) -> Groups:
         slots, given = text.count(placeholder), _entries(given)
         if slots != len(given):
             noun = "box" if field == "boxes" else "point"
@@ -191,13 +191,13 @@ def _listed(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource
     return images if isinstance(images, list | tuple) else [images]
 
 
-def _entries(given: Any) -> Sequence[Any]:
+def _entries(given: Any) -> Sequence[object]:
     """What a message gives for its placeholders, where arrays are lists and one region stands for itself."""
     given = given.tolist() if hasattr(given, "tolist") else given
     return [given] if isinstance(given, Box | Point) or _are_numbers(given) else given
 
 
-def _members(entry: object) -> Iterable[Any]:
+def _members(entry: object) -> Iterable[object]:
     """The regions of a group, which may be a single one."""
     entry = entry.tolist() if hasattr(entry, "tolist") else entry  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(entry, Box | Point) or _are_numbers(entry):

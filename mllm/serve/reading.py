@@ -50,7 +50,7 @@ class Region:
     span: Span | None = None
     failure: Failure | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON: boxes as [x1, y1, x2, y2], points as [x, y], to a hundredth of a pixel; spans as [start, end]."""
         return {
             "index": self.index,
@@ -134,7 +134,7 @@ class Answer:
         """The time spans for JSON, [start, end] to a hundredth of a second."""
         return [_numbers((span.start, span.end)) for span in self.time_spans]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON; regions as `Region.to_dict`, with `plain_span`, their place in `plain`."""
         return {
             "text": self.text,

@@ -82,7 +82,7 @@ class Sampling:
         return self.temperature, self.top_k, self.top_p, self.min_p
 
 
-def _check(field: str, expected: str, value: Any, kind: type, least: float, most: float = math.inf) -> None:
+def _check(field: str, expected: str, value: object, kind: type, least: float, most: float = math.inf) -> None:
     kinds = (int, float) if kind is float else (int,)
     if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
         raise ConfigError(field=field, expected=expected, found=show(value))

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from mllm.commands.data.identity import NO_KEY, key64
 from mllm.dataset.base import Dataset
@@ -124,7 +123,7 @@ def _image_reasons(item: Item, decode: bool, sizes: dict[int, tuple[int, int]]) 
             yield fault.kind, fault.reason
 
 
-def _reasons(item: Item, line: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> Iterator[tuple[str, str]]:
+def _reasons(item: Item, line: Mapping[str, object], sizes: Mapping[int, tuple[int, int]]) -> Iterator[tuple[str, str]]:
     """Of all else, as far as the sizes of its images are known."""
     if len(item.images) == 1 and sizes:
         yield from _size_reasons(line, sizes[0])
@@ -147,7 +146,7 @@ def _reasons(item: Item, line: Mapping[str, Any], sizes: Mapping[int, tuple[int,
             yield "empty-answer", f"conversations[{number}].value: expected an answer, found {turn.text!r}"
 
 
-def _size_reasons(line: Mapping[str, Any], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+def _size_reasons(line: Mapping[str, object], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
     said = line.get("width"), line.get("height")
     if None in said or said == size:
         return
@@ -204,5 +203,5 @@ def _broken(ref: ImageRef) -> DataError | None:
     return None
 
 
-def _key(value: Any) -> int:
+def _key(value: object) -> int:
     return key64(json.dumps(value, sort_keys=True))

@@ -68,7 +68,7 @@ def _base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     return {**over_base(stored[0], model_args), **{name: getattr(prompt_format, name) for name in PROMPT_FORMAT_KEYS}}
 
 
-def _folders(model_args: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _folders(model_args: Mapping[str, object]) -> list[tuple[str, str]]:
     """Keys of model_args, and the folders or files that they name."""
     found: list[tuple[str, str]] = []
     for key in FOLDER_KEYS:

@@ -247,7 +247,7 @@ def _shown(card: Card, processor: Processor) -> dict[str, Any]:
     return {"card": card, "images": shown}
 
 
-def _image(ref: ImageRef, number: int, card: Card, processor: Processor) -> dict[str, Any]:
+def _image(ref: ImageRef, number: int, card: Card, processor: Processor) -> dict[str, object]:
     """An image as the model sees it, and its regions on it."""
     view = processor.inputs.view_of(ref)
     image, placement = view.preview(ref.open()), view.placement(ref.size)

@@ -97,7 +97,7 @@ def _received(process: Any, receiver: Connection) -> list[Any]:
 def _work(
     sender: Connection,
     foreign: list[Connection],
-    work: Callable[[int], Any],
+    work: Callable[[int], object],
     chunks: list[Sequence[int]],
     settings: ImageSettings,
 ) -> None:

@@ -44,7 +44,7 @@ class ProjectKind:
     question: str
 
 
-def _answered(question: str, answer: str) -> dict[str, Any]:
+def _answered(question: str, answer: str) -> dict[str, object]:
     annotation = {"multiple_choice_answer": answer, "answers": [{"answer": answer}] * 10}
     return {"image_path": IMAGE_NAME, "question": question, "annotation": annotation}
 
@@ -111,7 +111,7 @@ def write_project(task: str, folder: Path) -> None:
         _write_files(task, kind, questions, folder)
 
 
-def _write_files(task: str, kind: ProjectKind, questions: Any, folder: Path) -> None:
+def _write_files(task: str, kind: ProjectKind, questions: object, folder: Path) -> None:
     _drawn().save(folder / IMAGE_NAME)
     _write(folder / "questions.json", json.dumps(questions, indent=2, ensure_ascii=False))
     _write(folder / "train.jsonl", "\n".join(json.dumps(line) for line in kind.lines))

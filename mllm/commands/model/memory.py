@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
-from transformers import Seq2SeqTrainingArguments, Trainer
+from transformers import PreTrainedModel, Seq2SeqTrainingArguments, Trainer
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.training_args import OptimizerNames
 
@@ -101,7 +101,7 @@ def optimizer_bytes(model: nn.Module, args: Seq2SeqTrainingArguments, devices: i
     return sum({storage_id(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
 
-def gathered_bytes(model: Any, dtype: torch.dtype | None) -> int:
+def gathered_bytes(model: PreTrainedModel, dtype: torch.dtype | None) -> int:
     """What FSDP holds unsharded at its fullest: what is outside the repeated layers, and two of these.
 
     While one layer computes the next one is fetched. `dtype`: that of mixed precision; None: that of the weights.
@@ -175,13 +175,13 @@ def make_fake(model: nn.Module, half: torch.dtype | None = None) -> None:
 class _RealMasks(TorchFunctionMode):
     """Indexes fake tensors by the places of a real mask: how many these are cannot be known of a fake one."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.__getitem__ and isinstance(args[0], FakeTensor):
             args = (args[0], _places(args[1]))
         return func(*args, **(kwargs or {}))
 
 
-def _places(index: Any) -> Any:
+def _places(index: object) -> Any:
     parts: list[Any] = []
     for part in index if isinstance(index, tuple) else (index,):
         if isinstance(part, Tensor) and part.dtype == torch.bool and not isinstance(part, FakeTensor):
@@ -192,7 +192,7 @@ def _places(index: Any) -> Any:
 
 
 @contextmanager
-def checkpointed(model: Any) -> Iterator[None]:
+def checkpointed(model: PreTrainedModel) -> Iterator[None]:
     """With activation checkpointing inside."""
     model.activation_checkpointing_enable({"use_reentrant": False})
     try:

@@ -108,7 +108,7 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
     return _signature(one) == _signature(other)
 
 
-def _signature(module: nn.Module) -> list[Any]:
+def _signature(module: nn.Module) -> list[object]:
     kinds: list[Any] = [(name, type(inner)) for name, inner in module.named_modules()]
     return kinds + [(name, p.shape, p.dtype, p.requires_grad) for name, p in module.named_parameters()]
 
@@ -117,7 +117,7 @@ def _counts(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def _base(module: Any) -> Any:
+def _base(module: nn.Module) -> Any:
     """The layer itself, without the adapters around it."""
     return module.get_base_layer() if isinstance(module, AdaptedLayer) else module
 

@@ -55,7 +55,7 @@ PUBLISHED_MODELS: Mapping[str, Sizes] = {
 """By the name of the folder: the arguments that stand in for `model_name_or_path`."""
 
 
-def with_published_sizes(model_args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def with_published_sizes(model_args: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
     """`model_args` with published sizes in place of folders that are not there, and the paths that were replaced."""
     args = dict(model_args)
     replaced: list[str] = []

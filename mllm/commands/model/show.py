@@ -106,7 +106,7 @@ def show_model(
 
 
 def skeleton(
-    model_args: Mapping[str, Any], *, tokenizer: PreTrainedTokenizerBase | None = None
+    model_args: Mapping[str, object], *, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> tuple[Processor, Any]:
     """The processor and the model of a config, the model without storage."""
     check_model_args(model_args)
@@ -181,7 +181,7 @@ def _labels(example: EncodedSample) -> torch.Tensor:
     return example.labels
 
 
-def trains_tokenizer(model_args: Mapping[str, Any]) -> bool:
+def trains_tokenizer(model_args: Mapping[str, object]) -> bool:
     """Whether a run would train a tokenizer on its data."""
     named = model_args.get("tokenizer")
     return isinstance(named, Mapping) and not model_args.get("model_name_or_path")

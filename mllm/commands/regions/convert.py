@@ -70,7 +70,7 @@ class Conversion:
     """Leave a text whose regions cannot be read as it is."""
     counts: ConversionCounts = dataclasses.field(default_factory=ConversionCounts)
 
-    def record(self, record: dict[str, Any], where: str) -> dict[str, Any]:
+    def record(self, record: dict[str, object], where: str) -> dict[str, Any]:
         """A line of a dataset or of a predictions file, converted.
 
         Raises:
@@ -153,14 +153,14 @@ class Conversion:
             raise error.at(where) from error
 
 
-def _turn(turn: Any, where: str) -> dict[str, Any]:
+def _turn(turn: object, where: str) -> dict[str, Any]:
     if not isinstance(turn, dict) or "value" not in turn:
         raise DataError(where=where, expected="an object with 'value'", found=show(turn), kind="wrong-type")
     fields = cast("dict[str, Any]", turn)
     return {**fields, "value": _text(fields["value"], f"{where}.value")}
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(where=where, expected="a text", found=show(value), kind="wrong-type")
     return value
@@ -171,7 +171,7 @@ def _rounded(values: Sequence[float]) -> list[float]:
     return [round(value, 2) for value in values]
 
 
-def image_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:
+def image_size(line: dict[str, object], where: str, folder: str | None) -> tuple[int, int]:
     """(width, height) in pixels of the image of an annotation line.
 
     Raises:
@@ -194,7 +194,7 @@ def image_size(line: dict[str, Any], where: str, folder: str | None) -> tuple[in
         raise error.at(where) from error
 
 
-def _size_by_key(prediction: dict[str, Any], where: str, folder: str | None) -> tuple[int, int]:
+def _size_by_key(prediction: dict[str, object], where: str, folder: str | None) -> tuple[int, int]:
     """The size of a prediction's image: its own, else that of the annotation line which its key names."""
     match = RECORD_KEY.fullmatch(str(prediction["key"]))
     if "width" in prediction or match is None:

@@ -7,7 +7,6 @@ import importlib
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 from mllm.dataset.files.jsonl import IndexedJsonl
@@ -17,7 +16,7 @@ from mllm.files import check_file, read_json, read_text
 TABLES = (".tsv", ".csv")
 
 
-def records_of(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+def records_of(path: str) -> Iterator[tuple[Mapping[str, object], str]]:
     """Each record of a file, by its suffix, and where it stands.
 
     Raises:
@@ -45,7 +44,7 @@ def records_of(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
         raise DataError(where=path, expected=expected, found=suffix or "no suffix", kind="unsupported")
 
 
-def _rows_of(path: str, delimiter: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _rows_of(path: str, delimiter: str) -> Iterator[tuple[Mapping[str, object], str]]:
     """The rows of a table, and the lines that they end in."""
     rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     try:
@@ -59,11 +58,11 @@ def _rows_of(path: str, delimiter: str) -> Iterator[tuple[Mapping[str, Any], str
         raise DataError(where=f"{path}:{rows.line_num + 1}", expected="a row of the table", found=str(error)) from None
 
 
-def _rows_of_workbook(path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _rows_of_workbook(path: str) -> Iterator[tuple[Mapping[str, object], str]]:
     """The rows of the first sheet of an Excel workbook, whose first row names the columns."""
     check_file(path)
     try:
-        openpyxl: Any = importlib.import_module("openpyxl")
+        openpyxl: object = importlib.import_module("openpyxl")
     except ImportError as error:
         message = "a workbook needs a package that is missing: pip install 'mllm[xlsx]'"
         raise ConfigError(message, where=path) from error

@@ -143,7 +143,7 @@ def _on_images(record: Mapping[str, Any], name: str, regions: Iterable[Region]) 
     return tuple(replace(region, image=image) for region, image in zip(found, images, strict=True))
 
 
-def _internvl(record: Mapping[str, Any], where: str) -> FileAnswer:
+def _internvl(record: Mapping[str, object], where: str) -> FileAnswer:
     height, width = _size(field(record, "hw", list, where=where), f"{where}: hw")
     (box,) = _boxes([record["gt_bbox"]], f"{where}: gt_bbox")
     return FileAnswer(
@@ -154,7 +154,7 @@ def _internvl(record: Mapping[str, Any], where: str) -> FileAnswer:
     )
 
 
-def _vlmevalkit(record: Mapping[str, Any], where: str) -> FileAnswer:
+def _vlmevalkit(record: Mapping[str, object], where: str) -> FileAnswer:
     text, key = _cell(record, "prediction", where) or "", _cell(record, "index", where) or ""
     names = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "width", "height")
     if not all(name in record for name in names):
@@ -195,7 +195,7 @@ def _lmms_eval(record: Mapping[str, Any], where: str) -> FileAnswer:
     return FileAnswer(where=where, text=responses, key=number, number=number, truth=truth, size=size)
 
 
-def _shikra(record: Mapping[str, Any], where: str) -> FileAnswer:
+def _shikra(record: Mapping[str, object], where: str) -> FileAnswer:
     """Texts alone: their numbers are fractions of the padded square, which is taken for the image.
 
     The truth is the whole target, and where it says `The answer is ...`, what follows.
@@ -220,7 +220,7 @@ def _by(key: str, text: str) -> Callable[[Mapping[str, Any], str], FileAnswer]:
     return read
 
 
-def _detection(record: Mapping[str, Any], where: str) -> FileAnswer:
+def _detection(record: Mapping[str, object], where: str) -> FileAnswer:
     """One box, its category's id as the label."""
     image, category = (field(record, name, ID, where=where) for name in ("image_id", "category_id"))
     ((x, y, width, height),) = _rows([record["bbox"]], 4, f"{where}: bbox")
@@ -230,7 +230,7 @@ def _detection(record: Mapping[str, Any], where: str) -> FileAnswer:
     return FileAnswer(where=where, text="", key=image, boxes=tuple(boxes))
 
 
-def _plain(record: Mapping[str, Any], where: str) -> FileAnswer:
+def _plain(record: Mapping[str, object], where: str) -> FileAnswer:
     return FileAnswer(where=where, text=field(record, "text", str, where=where))
 
 
@@ -274,7 +274,7 @@ def read_answers(path: str, layout: str | None) -> tuple[str, list[FileAnswer]]:
     return layout, answers
 
 
-def _recognised(record: Mapping[str, Any], where: str) -> str:
+def _recognised(record: Mapping[str, object], where: str) -> str:
     for name, layout in LAYOUTS.items():
         if all(each in record for each in layout.fields):
             return name
@@ -282,7 +282,7 @@ def _recognised(record: Mapping[str, Any], where: str) -> str:
     raise DataError(where=where, expected=f"the fields of a known layout ({known})", found=describe_absent(record))
 
 
-def _cell(record: Mapping[str, Any], name: str, where: str) -> str | None:
+def _cell(record: Mapping[str, object], name: str, where: str) -> str | None:
     """What a cell says; None where there is none, or an empty one, which pandas writes as null or NaN."""
     value = record.get(name)
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -197,7 +197,7 @@ class Chat:
             )
         return parts[::2]
 
-    def _shape(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
+    def _shape(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> tuple[object, ...]:
         return turn.role, *(content is IMAGE_PART for content in self._contents(turn, tokenizer))
 
     def _texts(self, turn: RenderedTurn, tokenizer: PreTrainedTokenizerBase) -> list[tuple[TextSpan, ...]]:
@@ -238,7 +238,7 @@ class Chat:
     def _text(self, turns: Sequence[RenderedTurn], tokenizer: PreTrainedTokenizerBase, around: str = "") -> str:
         """The rendered conversation with marks in place of words, and `around` each of them."""
         numbers = count()
-        messages: list[dict[str, Any]] = []
+        messages: list[dict[str, object]] = []
         for turn in turns:
             parts = [
                 {"type": "image"}

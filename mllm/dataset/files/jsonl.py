@@ -154,7 +154,7 @@ def _lines_of(path: str, entries: Sequence[str] | None) -> Path:
     return lines
 
 
-def _entries_of(path: str, found: object, entries: Sequence[str]) -> Iterator[Any]:
+def _entries_of(path: str, found: object, entries: Sequence[str]) -> Iterator[object]:
     try:
         for name in entries:
             found = field(found, name, object)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import PreTrainedConfig
 
 from mllm.errors import ModelError, listing
 from mllm.files import read_json
@@ -117,7 +118,7 @@ def _projector(folder: str, in_full: Weights) -> tuple[Weights, list[str]]:
     return found, [PROJECTOR.rpartition(".")[2]] if found else []
 
 
-def _modules(folder: str, in_full: Weights, low_rank: Weights, config: Any) -> tuple[Weights, list[str]]:
+def _modules(folder: str, in_full: Weights, low_rank: Weights, config: PreTrainedConfig) -> tuple[Weights, list[str]]:
     """The weights that were trained in full, and the modules that hold them.
 
     Raises:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
 
 from mllm.compat.peft import AdaptedLayer, LoraConfig, inject
 from mllm.errors import ConfigError, ModelError, listing
@@ -47,7 +48,7 @@ class Adaptation:
     saved: frozenset[str]
 
 
-def inject_adapters(model: Any, adapters: Adapters, base: Mapping[str, Any]) -> None:
+def inject_adapters(model: Any, adapters: Adapters, base: Mapping[str, object]) -> None:
     """Freeze the model but for `unfrozen`, and put adapters beside the target layers. It stays of its own class.
 
     Args:
@@ -118,7 +119,7 @@ def require_whole_model(folder: str) -> str:
     return folder
 
 
-def as_base(model_args: Mapping[str, Any]) -> dict[str, Any]:
+def as_base(model_args: Mapping[str, object]) -> dict[str, object]:
     """The `model_args` that build the same base again from any working directory."""
     base = {name: value for name, value in model_args.items() if name not in NOT_BASE and value is not None}
     for name, places in _places(base).items():
@@ -127,7 +128,7 @@ def as_base(model_args: Mapping[str, Any]) -> dict[str, Any]:
     return base
 
 
-def gather_adapted(model: Any, *, keep: bool = True) -> dict[str, Tensor]:
+def gather_adapted(model: PreTrainedModel, *, keep: bool = True) -> dict[str, Tensor]:
     """The tensors that `save_adapted` writes, whole and on the CPU. Where the model is sharded, every rank calls it.
 
     `keep`: False on ranks that only take part.
@@ -182,7 +183,7 @@ def load_adapted(model: Any, folder: str) -> None:
 
 
 @torch.no_grad()
-def merge(model: Any) -> Any:
+def merge(model: PreTrainedModel) -> Any:
     """The plain model, in place: every adapter added to its layer's weight.
 
     Raises:
@@ -192,7 +193,7 @@ def merge(model: Any) -> Any:
         raise ModelError("adapters cannot be merged into quantised weights: build the base without quantization")
     for name, module in list(model.named_modules()):
         if isinstance(module, AdaptedLayer):
-            merging: Any = module
+            merging: object = module
             try:
                 merging.merge(safe_merge=True)
             except ValueError as error:  # the sum is not finite
@@ -229,7 +230,7 @@ def parameter_table(model: nn.Module) -> str:
     return "\n".join(lines)
 
 
-def _inject(model: Any, adapters: Adapters, layers: list[str]) -> None:
+def _inject(model: PreTrainedModel, adapters: Adapters, layers: list[str]) -> None:
     config = LoraConfig(
         r=adapters.r,
         lora_alpha=adapters.alpha,  # pyright: ignore[reportArgumentType]  # any number will do
@@ -253,7 +254,7 @@ def _check_rank(path: Path, adapters: Adapters) -> None:
         raise ModelError(where=str(path), expected=f"matrices of rank {adapters.r}, as its settings say", found=found)
 
 
-def _load_low_rank(model: Any, folder: str) -> None:
+def _load_low_rank(model: PreTrainedModel, folder: str) -> None:
     adapted = {name for name in model.state_dict() if is_adapter(name)}
     _load(model, _named(_read(_peft_file(Path(folder))), adapted), needed=adapted, folder=folder)
 
@@ -265,7 +266,7 @@ def _named(tensors: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
     return {known.get(name, inner.get(name, name)): tensor for name, tensor in tensors.items()}
 
 
-def _load(model: Any, found: Mapping[str, Tensor], *, needed: set[str], folder: str) -> None:
+def _load(model: PreTrainedModel, found: Mapping[str, Tensor], *, needed: set[str], folder: str) -> None:
     own = model.state_dict()
     wrong = [f"missing {name}" for name in sorted(needed - found.keys())]
     wrong += [f"unexpected {name}" for name in sorted(found.keys() - own.keys())]
@@ -326,7 +327,7 @@ def _places(base: Mapping[str, Any]) -> dict[str, list[Path]]:
     return found
 
 
-def _in_folder(name: str, base: Mapping[str, Any]) -> bool:
+def _in_folder(name: str, base: Mapping[str, object]) -> bool:
     places = _places(base)
     return "model_name_or_path" in places or part_of(name) in places
 

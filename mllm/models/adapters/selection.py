@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -12,6 +12,9 @@ from transformers.pytorch_utils import Conv1D
 from mllm.compat.hqq import LINEAR
 from mllm.errors import ConfigError, nearest
 from mllm.models.parts import PART_PATTERNS, is_plain_linear, part_of
+
+if TYPE_CHECKING:
+    from mllm.models.base import VisionLanguageModel
 
 GROUPS = {
     "embeddings": "the language model's input embeddings and its head",
@@ -46,7 +49,7 @@ def means(selector: str, name: str, embedding_names: Collection[str] = ()) -> bo
     return re.search(selector, unadapted_name(name)) is not None
 
 
-def linear_layers(model: Any, targets: Sequence[str]) -> list[str]:
+def linear_layers(model: VisionLanguageModel, targets: Sequence[str]) -> list[str]:
     """Names of the linear layers that the targets mean; a part means all of its own but the head.
 
     Raises:

@@ -70,7 +70,7 @@ class Adapters:
     def low_rank(self) -> bool:
         return self.type != "full"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """A section that reads as these settings."""
         section = {**asdict(self), "targets": list(self.targets), "unfrozen": list(self.unfrozen)}
         if self.from_pretrained:

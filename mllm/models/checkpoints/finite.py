@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ def non_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     names: list[str] = []
     extremes: list[Tensor] = []
     for name, tensor in tensors:
-        local: Any = tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
+        local: object = tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
         if is_quantized(local) or local.is_meta or not local.numel():
             continue
         if local.dtype.itemsize == 1:  # float8 has no extremes of its own

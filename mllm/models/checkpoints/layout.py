@@ -146,7 +146,7 @@ def open_path(path: str) -> Checkpoint:
     return Checkpoint(path=path, config=read_optional_config(folder), files=(open_folder(folder),), names=names)
 
 
-def read_optional_config(folder: Path) -> dict[str, Any]:
+def read_optional_config(folder: Path) -> dict[str, object]:
     """config.json, or nothing.
 
     Raises:

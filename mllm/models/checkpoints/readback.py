@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import LlavaNextConfig, PreTrainedTokenizerBase
+from transformers import LlavaNextConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ModelError, one_line
 from mllm.models.checkpoints.lazy import Weights
@@ -79,7 +79,7 @@ class WrittenModel:
                 "the output was deleted"
             )
 
-    def check_model(self, read: Callable[[], Any]) -> None:
+    def check_model(self, read: Callable[[], object]) -> None:
         """Compare the model that `read` gives from the folder.
 
         Raises:
@@ -170,12 +170,12 @@ def hashed(tensor: Tensor) -> bytes:
 
 
 @torch.no_grad()
-def own_logits(model: Any, probe: Batch) -> Tensor:
+def own_logits(model: PreTrainedModel, probe: Batch) -> Tensor:
     """Of a model of ours."""
     return (model.language_model if isinstance(model, TextOnlyModel) else model).eval()(**probe).logits
 
 
-def _tried(read: Callable[[], Any]) -> Any:
+def _tried(read: Callable[[], object]) -> Any:
     try:
         return read()
     except REFUSALS as error:

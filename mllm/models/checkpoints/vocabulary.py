@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.errors import ModelError, listing
 from mllm.fields import Count, check_arguments
@@ -23,13 +23,13 @@ FOLDER, RECORD, ROWS = "vocabulary", "vocabulary.json", "rows.safetensors"
 """In a subfolder: readers of the export would take every file of weights beside the model's for one of its shards."""
 
 
-def record_rows(model: Any) -> None:
+def record_rows(model: PreTrainedModel) -> None:
     """Record how many embeddings the model has before the first token is added."""
     if model.config.base_rows is None:
         model.config.base_rows = model.get_input_embeddings().num_embeddings
 
 
-def record_tokens(config: Any, tokens: Sequence[str]) -> None:
+def record_tokens(config: PreTrainedConfig, tokens: Sequence[str]) -> None:
     """Record tokens that were added to the tokenizer, in order."""
     config.added_tokens = [*config.added_tokens, *(token for token in tokens if token not in config.added_tokens)]
 
@@ -136,7 +136,7 @@ class Record:
     ids: Sequence[Count]
 
 
-def check_record(found: Mapping[str, Any], path: Path) -> None:
+def check_record(found: Mapping[str, object], path: Path) -> None:
     try:
         check_arguments(found, Record, ModelError)
     except ModelError as error:

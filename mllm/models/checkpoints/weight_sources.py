@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from mllm.errors import ModelError, nearest
 from mllm.fields import show
@@ -67,13 +67,13 @@ def with_prefix(weights: Weights, names: Collection[str]) -> Weights:
     return {prefix + name if name not in names and prefix + name in names else name: t for name, t in weights.items()}
 
 
-def language_names(config: Any) -> tuple[str, ...]:
+def language_names(config: PreTrainedConfig) -> tuple[str, ...]:
     """The names of the weights of a causal language model."""
     with torch.device("meta"):
         return tuple(build(AutoModelForCausalLM, config).state_dict())
 
 
-def config_of(model_type: str, settings: Mapping[str, Any], path: str) -> Any:
+def config_of(model_type: str, settings: Mapping[str, object], path: str) -> Any:
     """A transformers config of those settings that its family knows; others belong to the checkpoint's own code.
 
     Raises:

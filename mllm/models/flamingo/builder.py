@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -35,6 +35,9 @@ from mllm.models.strict_loading import load_strictly
 from mllm.registry import MODELS
 from mllm.tokenizer_files import token_id
 from mllm.types import IMAGE
+
+if TYPE_CHECKING:
+    import torch
 
 NAMED_TOKENS = (IMAGE, "<|endofchunk|>", "<answer>")
 """Tokens that a language model learns from a Flamingo."""
@@ -125,7 +128,7 @@ def load_flamingo(
     *,
     dtype: Any = "auto",
     attn_implementation: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
+    quantization: Mapping[str, object] | None = None,
 ) -> Flamingo:
     """The model in a folder that this toolkit saved.
 
@@ -152,9 +155,9 @@ def from_parts(
     parts: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     *,
-    dtype: Any,
+    dtype: torch.dtype,
     attn_implementation: str | None,
-    quantization: Mapping[str, Any] | None,
+    quantization: Mapping[str, object] | None,
 ) -> Flamingo:
     """A new Flamingo around two models, with the weights of a checkpoint file where one is given."""
     if parts["vision_tower"] is None or parts["language_model"] is None:
@@ -184,7 +187,7 @@ def from_parts(
     return model
 
 
-def compose(encoder: PreTrainedModel, language_model: PreTrainedModel, **settings: Any) -> Flamingo:
+def compose(encoder: PreTrainedModel, language_model: PreTrainedModel, **settings: object) -> Flamingo:
     """A Flamingo around these two models, which it takes over; perceiver and cross-attention are new."""
     parts = {"vision_config": encoder.config, "text_config": language_model.config}
     # a new composite config resets these choices of its parts, unless it is told them

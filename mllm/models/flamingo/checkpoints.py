@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mllm.errors import ModelError, listing
 from mllm.models.adapters.low_rank import matrices, plain_names
@@ -191,6 +191,6 @@ def _name_of(model: Flamingo, parameter: Tensor) -> str:
     return next(name for name, other in model.named_parameters() if other is parameter)
 
 
-def _names_below(model: Flamingo, module: Any) -> set[str]:
+def _names_below(model: Flamingo, module: nn.Module) -> set[str]:
     own = {id(parameter) for parameter in module.parameters()}
     return {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in own}

@@ -203,7 +203,7 @@ def _is_otters(folder: str) -> bool:
     return read_json(path, dict, ModelError).get("model_type") in MODEL_TYPES
 
 
-def part_config(path: Path, settings: Mapping[str, Any], key: str) -> Any:
+def part_config(path: Path, settings: Mapping[str, object], key: str) -> Any:
     """The config of one of the two models that an Otter is made of; `path` is for the message."""
     given = dict(field(settings, key, dict, where=path, error=ModelError))
     model_type = field(given, "model_type", str, key, where=path, error=ModelError)

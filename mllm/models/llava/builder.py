@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -29,6 +29,9 @@ from mllm.models.vision.towers import FeatureLayer
 from mllm.registry import MODELS, ConnectorConfig
 from mllm.tokenizer_files import required_token
 from mllm.types import IMAGE
+
+if TYPE_CHECKING:
+    import torch
 
 PerTower = Sequence[float] | Sequence[Sequence[float]]
 """Three numbers, or three for each of two vision towers."""
@@ -116,9 +119,9 @@ def _from_parts(
     parts: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     *,
-    dtype: Any,
+    dtype: torch.dtype,
     attn_implementation: str | None,
-    quantization: Mapping[str, Any] | None,
+    quantization: Mapping[str, object] | None,
 ) -> Llava:
     language_model = load_causal_lm(
         parts["language_model"],

@@ -70,7 +70,7 @@ class MllmLlavaConfig(PreTrainedConfig):
     image_token_id: int = 0
     image_mean: Sequence[float] = (0.5, 0.5, 0.5)
     image_std: Sequence[float] = (0.5, 0.5, 0.5)
-    second_vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    second_vision_config: dict[str, object] | PreTrainedConfig | None = None
     """Of a second vision tower beside the first."""
     second_image_mean: Sequence[float] = (0.5, 0.5, 0.5)
     second_image_std: Sequence[float] = (0.5, 0.5, 0.5)
@@ -78,7 +78,7 @@ class MllmLlavaConfig(PreTrainedConfig):
     """Embeddings of the language model before the first of `added_tokens`."""
     added_tokens: Sequence[str] = ()
     """What the tokenizer got beside the language model's own tokens, in order."""
-    tiling: dict[str, Any] | None = None
+    tiling: dict[str, object] | None = None
     """How images are cut, see `read_tiling`; None: each is one square."""
 
 
@@ -275,7 +275,7 @@ class Llava(Composite):
         )
 
     def resize_images(
-        self, image_size: int | Sequence[int] | None = None, tiling: Mapping[str, Any] | None = None
+        self, image_size: int | Sequence[int] | None = None, tiling: Mapping[str, object] | None = None
     ) -> None:
         """Take images of so many pixels a side, or of one size for each vision tower, or cut them, from now on.
 

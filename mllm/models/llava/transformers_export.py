@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, LlavaConfig, LlavaNextConfig, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_MAPPING,
+    LlavaConfig,
+    LlavaNextConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from mllm.conversation.preprocessing.tiling import AnyResolution
 from mllm.errors import ModelError
@@ -179,7 +186,7 @@ def _check_language_model(language_model: Any, head: nn.Linear) -> None:
     check_logits(language_model.config)
 
 
-def _check_embeddings(language_model: Any, head: nn.Linear) -> None:
+def _check_embeddings(language_model: PreTrainedModel, head: nn.Linear) -> None:
     kind, embeddings = language_model.config.model_type, language_model.get_input_embeddings()
     if embeddings.embedding_dim != language_model.config.hidden_size:
         raise ModelError(
@@ -194,7 +201,7 @@ def _check_embeddings(language_model: Any, head: nn.Linear) -> None:
         )
 
 
-def _write_processor(model: Llava, tower: VisionTower, config: Any, folder: str) -> None:
+def _write_processor(model: Llava, tower: VisionTower, config: PreTrainedConfig, folder: str) -> None:
     side = tower.size
     name = "LlavaNextProcessor" if model.tiling else "LlavaProcessor"
     preprocessor = {

@@ -32,7 +32,7 @@ from mllm.models.runtime.quantization import finalise_quantization, quantized_lo
 from mllm.models.strict_loading import load_strictly
 from mllm.models.vision.encoder import VisionTower
 
-NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL: dict[str, tuple[object, ...]] = {
     "final_logit_softcapping": (None,),
     "logits_soft_cap": (None,),
     "logit_scale": (None, 1.0),
@@ -55,7 +55,7 @@ def load_llava(
     *,
     dtype: Any = "auto",
     attn_implementation: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
+    quantization: Mapping[str, object] | None = None,
 ) -> Llava:
     """The model in a local folder, ours or transformers' LLaVA or LLaVA-NeXT, told apart by its config.json.
 
@@ -147,7 +147,7 @@ def of_transformers(folder: str, settings: Any) -> dict[str, Any]:
     }
 
 
-def compose(encoders: Sequence[PreTrainedModel], language_model: PreTrainedModel, **rest: Any) -> MllmLlavaConfig:
+def compose(encoders: Sequence[PreTrainedModel], language_model: PreTrainedModel, **rest: object) -> MllmLlavaConfig:
     """The config of a model made of these parts; it shares theirs."""
     parts = {"text_config": language_model.config}
     for name, encoder in zip(("vision_config", "second_vision_config"), encoders, strict=False):
@@ -159,7 +159,7 @@ def compose(encoders: Sequence[PreTrainedModel], language_model: PreTrainedModel
     return MllmLlavaConfig(**parts, **rest, **choices)
 
 
-def _load_own(folder: str, *, quantization: Mapping[str, Any] | None, **loading: Any) -> Llava:
+def _load_own(folder: str, *, quantization: Mapping[str, object] | None, **loading: object) -> Llava:
     if quantization:
         config = read_config(folder)
         loading |= quantized_loading(quantization, lambda: Llava(config))
@@ -184,7 +184,7 @@ def _with_head(base: PreTrainedModel, head: nn.Module) -> Any:
     return language_model.eval()
 
 
-def check_variant(folder: str, config: Any) -> None:
+def check_variant(folder: str, config: PreTrainedConfig) -> None:
     expected = {"projector_hidden_act": ("gelu", LINEAR), "multimodal_projector_bias": (True,)}
     for name, values in expected.items():
         if (found := getattr(config, name)) not in values:

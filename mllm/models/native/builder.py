@@ -58,7 +58,7 @@ def hf(
     *,
     tokenizer: PreTrainedTokenizerBase,
     model_name_or_path: PathName,
-    image_processor: Mapping[str, Any] | None = None,
+    image_processor: Mapping[str, object] | None = None,
     freeze: Sequence[Literal["vision_tower", "connector", "language_model"]] = (),
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
@@ -103,7 +103,7 @@ def build_unchecked(
     *,
     tokenizer: PreTrainedTokenizerBase,
     model_name_or_path: str,
-    image_processor: Mapping[str, Any] | None = None,
+    image_processor: Mapping[str, object] | None = None,
     freeze: Sequence[str] = (),
     dtype: Dtype | None = None,
     attn_implementation: Attention | None = None,
@@ -173,7 +173,7 @@ def make_view(folder: str, family: Family, config: Any, tokenizer: Any, image_pr
         )
 
 
-def _set(image_processor: Any, settings: Mapping[str, Any]) -> None:
+def _set(image_processor: object, settings: Mapping[str, object]) -> None:
     """What a processor calls its image processor with becomes its own setting, so that `place` knows it."""
     for name, value in settings.items():
         setattr(image_processor, name, value)
@@ -197,7 +197,7 @@ def _said(folder: str, key: str) -> Any:
 
 
 @torch.no_grad()
-def _try(model: Any, tokenizer: Any) -> None:
+def _try(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """Let the model read an image as the changed settings prepare it.
 
     Raises:
@@ -255,7 +255,7 @@ def _in_own_words(settings: Mapping[str, Any], processor: Any) -> dict[str, Any]
     return {**rest, **found}
 
 
-def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
+def _check_settings(settings: Mapping[str, object], processor: Any) -> None:
     """Each setting is one that the processor has, and a value like its own."""
     known = json.loads(processor.to_json_string())
     for name, value in settings.items():

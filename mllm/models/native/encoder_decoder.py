@@ -49,7 +49,7 @@ class NativeEncoderDecoder(EncoderDecoder, Native):
 
     def run(
         self,
-        forward: Callable[..., Any],
+        forward: Callable[..., object],
         input_ids: Tensor | None = None,
         *,
         attention_mask: Tensor | None = None,

@@ -12,9 +12,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mllm.compat.transformers_processors import sees_images
 from mllm.errors import ConfigError, ModelError
@@ -26,6 +27,9 @@ from mllm.models.native.placing import Size, placed
 from mllm.models.native.positions import TOKEN_TYPES, PackedRows, as_the_model_counts
 from mllm.models.native.tensors import Tensors, join_images
 from mllm.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from mllm.models.base import VisionLanguageModel
 
 ROPE = ("model.rope_deltas", "rope_deltas")
 """Where models of Qwen-VL's kind remember how much farther than its tokens an image reaches in positions."""
@@ -58,15 +62,15 @@ def image_marks(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Te
     return {name: model.image_marks(ids_BT) for name in sorted({*model.view.types, *wanted})}
 
 
-def none_more(config: Any) -> dict[str, Any]:
+def none_more(config: PreTrainedConfig) -> dict[str, object]:
     return {}
 
 
-def as_loaded(model: Any) -> None:
+def as_loaded(model: VisionLanguageModel) -> None:
     pass
 
 
-def image_features(model: Any, images: Tensors) -> list[Tensor]:
+def image_features(model: PreTrainedModel, images: Tensors) -> list[Tensor]:
     """Everything that the vision tower and the connector make of images."""
     made = features_of(model, images)
     layers = getattr(made, "deepstack_features", None) or []
@@ -107,7 +111,7 @@ class Family:
     template: str = "chat"
     place: Callable[[Any, Size], Placement] = placed
     beside: tuple[str, ...] | None = ROPE
-    pack: Callable[[Any, PackedRows, Tensors], dict[str, Any]] | None = as_the_model_counts
+    pack: Callable[[Any, PackedRows, Tensors], dict[str, object]] | None = as_the_model_counts
     more: Callable[[Any, Tensor, Tensor | None, Tensors], dict[str, Tensor]] = image_marks
     join: Callable[[Sequence[Tensors]], dict[str, Tensor]] = join_images
     between: str = ""
@@ -164,7 +168,7 @@ def generic() -> Family:
     return Family(codec="shikra", listed=False)
 
 
-def _flat(features: Any) -> list[Tensor]:
+def _flat(features: object) -> list[Tensor]:
     """The tensors among these; beside them may be the numbers of the layers that they are for."""
     if isinstance(features, (list, tuple)):
         return [tensor for part in features for tensor in _flat(part)]

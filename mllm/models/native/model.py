@@ -351,7 +351,7 @@ def native_class(own: Any, base: type[Native] = Native) -> Any:
     return Model
 
 
-def _has(model: Any, name: str) -> bool:
+def _has(model: PreTrainedModel, name: str) -> bool:
     try:
         attrgetter(name)(model)
     except AttributeError:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from mllm.errors import ModelError
@@ -33,11 +34,11 @@ LIST_SUFFIX = "[]"
 class Features(ModelOutput):
     """What models read of `get_image_features`; Granite Docling's gives its router's scores, too, which stay out."""
 
-    pooler_output: Any = None
-    last_hidden_state: Any = None
-    deepstack_features: Any = None
+    pooler_output: object = None
+    last_hidden_state: object = None
+    deepstack_features: object = None
     router_logits: None = None
-    visual_indicator_features: Any = None
+    visual_indicator_features: object = None
 
 
 def encoded_once(model: Any, images: Sequence[Tensors], index: Sequence[int]) -> dict[str, Features] | None:
@@ -67,7 +68,7 @@ def encoded_once(model: Any, images: Sequence[Tensors], index: Sequence[int]) ->
     return None if each is None else {"image": _together([each[image] for image in index])}
 
 
-def features_of(model: Any, images: Tensors) -> Any:
+def features_of(model: PreTrainedModel, images: Tensors) -> Any:
     """What `get_image_features` gives, with the arguments that it names, here or in the model inside (VideoLLaMA 3)."""
     holders: list[Any] = [one for one in (model, getattr(model, "model", None)) if hasattr(one, "get_image_features")]
     wanted = {name for one in holders for name in inspect.signature(one.get_image_features).parameters}
@@ -82,7 +83,7 @@ def takes_features(model_class: Any) -> bool:
     return hasattr(model_class, "get_image_features") and ENCODED in takes and without
 
 
-def is_sharded(model: Any) -> bool:
+def is_sharded(model: PreTrainedModel) -> bool:
     """Whether weights are whole only inside the model's own forward pass."""
     first = next(model.parameters())
     return isinstance(first, DTensor) or hasattr(first, "ds_id")
@@ -107,7 +108,7 @@ def _made(model: Any, images: Sequence[Tensors]) -> list[dict[str, Tensor]] | No
     return found if ends is None else [{**image, ENDS: ends} for image in found]
 
 
-def _named(made: Any) -> Iterator[tuple[str, Any]]:
+def _named(made: object) -> Iterator[tuple[str, Any]]:
     """Features by names that tell where they belong: the number of a layer, and the layer that they are for."""
     whole = POOLED if getattr(made, POOLED, None) is not None else HIDDEN  # that of Llama 4
     if getattr(made, whole, None) is not None:

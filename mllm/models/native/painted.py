@@ -66,7 +66,7 @@ def misplaced(view: Any, size: Size) -> str | None:
     return None
 
 
-def visible_tensors(view: Any, size: Size) -> Iterator[VisibleTensor]:
+def visible_tensors(view: object, size: Size) -> Iterator[VisibleTensor]:
     """The tensors of an image of `size` that show it."""
     made = [_made(view, image) for image in _paintings(size)]
     black, white, across, down = made
@@ -298,7 +298,7 @@ def _is_whole(x_ND: Numbers, y_ND: Numbers, size: Size) -> bool:
     return found is not None and len(found) == side**2
 
 
-def check_placements(view: Any, sizes: tuple[Size, ...] = SIZES) -> str | None:
+def check_placements(view: object, sizes: tuple[Size, ...] = SIZES) -> str | None:
     """The first of these sizes whose image does not lie where the placement says, and how; None: all do."""
     for size in sizes:
         try:

@@ -8,16 +8,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from mllm.errors import ModelError
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.models.runtime.packed_mask import PackedAttentionMask
+
+if TYPE_CHECKING:
+    from mllm.models.base import VisionLanguageModel
 
 TOKEN_TYPES = "mm_token_type_ids"
 """1 for the tokens of images, as forward passes of transformers call it."""
@@ -40,19 +44,19 @@ class PackedRows:
         return PackedAttentionMask(self.segment_BT, self.prefix_BT)
 
 
-def as_the_model_counts(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
+def as_the_model_counts(model: Any, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """The model's own positions where it computes them from where images lie (Qwen-VL and kin), else `as_numbered`."""
     if _counter(model) is None:
         return as_numbered(model, rows, images)
     return in_space(model, rows, images)
 
 
-def as_numbered(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
+def as_numbered(model: VisionLanguageModel, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """Positions are those in the samples."""
     return {"position_ids": rows.position_BT, **mask_arguments(rows.spans)}
 
 
-def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
+def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """Positions of what begins a sample, with its images, are the model's own, on 3 axes or more; what continues it
     goes on from there.
     """
@@ -83,7 +87,7 @@ def in_space(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
     return {"position_ids": position_3BT, **mask_arguments(spans)}
 
 
-def _counter(model: Any) -> Callable[..., tuple[Tensor, Tensor]] | None:
+def _counter(model: PreTrainedModel) -> Callable[..., tuple[Tensor, Tensor]] | None:
     """What computes positions from where images lie, which Qwen-Omni's thinkers have outside their text model."""
     holders: list[Any] = [model, getattr(model, "model", None)]
     return next((one.get_rope_index for one in holders if hasattr(one, "get_rope_index")), None)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mllm.cache import cache_folder, complete
 from mllm.compat.transformers_models import attention_of
@@ -33,7 +34,7 @@ WITHOUT_CHAT = "vicuna_v1"
 _PROVED: dict[str, list[CheckResult]] = {}
 
 
-def prove_or_refuse(model: Any, tokenizer: Any, folder: str) -> None:
+def prove_or_refuse(model: Any, tokenizer: PreTrainedTokenizerBase, folder: str) -> None:
     """Let a model that was just built run, where its self-check passes.
 
     Pixels, counts and ids are looked at when a folder is first built. Of a family without a file, the model itself is
@@ -78,7 +79,9 @@ def _unproved(checks: Sequence[CheckResult], names: Sequence[str], folder: str, 
     return f"fails the check of {short.name} ({short.why})" if short else ""
 
 
-def proved(model: Any, tokenizer: Any, folder: str, *, compute: bool) -> list[CheckResult]:
+def proved(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str, *, compute: bool
+) -> list[CheckResult]:
     """All checks of a model, from the cache where they were made; `compute`: with those that compute with the model."""
     digest = _digest(model, folder)
     known = _stored(f"{digest}-look")
@@ -90,7 +93,7 @@ def proved(model: Any, tokenizer: Any, folder: str, *, compute: bool) -> list[Ch
     return [*known, *(computed or [])]
 
 
-def checked_processor(model: Any, tokenizer: Any) -> Processor:
+def checked_processor(model: Any, tokenizer: PreTrainedTokenizerBase) -> Processor:
     """By the codec and the template of the family; by a plain template where the tokenizer has no chat template."""
     family = model.family
     template = family.template if family.template != "chat" or tokenizer.chat_template else WITHOUT_CHAT
@@ -102,7 +105,7 @@ def checked_processor(model: Any, tokenizer: Any) -> Processor:
     )
 
 
-def _is_small(model: Any) -> bool:
+def _is_small(model: PreTrainedModel) -> bool:
     """Whether a model is computed with on any machine, in no time."""
     usual = model.dtype == torch.float32 and attention_of(model.config) in ("eager", "sdpa")
     cut = any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # among ranks, by DeepSpeed

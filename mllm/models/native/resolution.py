@@ -20,7 +20,7 @@ COUNTS = ("max_image_tiles", "max_slice_nums")
 """Numbers of tiles, by other names than `max_patches`."""
 
 
-def settings_for(processor: Any, resolution: Resolution) -> dict[str, Any]:
+def settings_for(processor: Any, resolution: Resolution) -> dict[str, object]:
     """Settings of an image processor by which it keeps the bounds.
 
     Raises:
@@ -53,7 +53,7 @@ def describe_resolution(processor: Any) -> dict[str, Any]:
     return {name: known[name] for name in RESOLUTION_SETTINGS if known.get(name) is not None}
 
 
-def _settings(processor: Any, asked: Resolution) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _settings(processor: Any, asked: Resolution) -> tuple[tuple[str, ...], dict[str, object]]:
     """The bounds that a processor takes, and its settings for those that are asked for."""
     size = getattr(processor, "size", None)
     shortest, longest = (getattr(size, name, None) for name in ("shortest_edge", "longest_edge"))
@@ -91,7 +91,7 @@ def _pixels(processor: Any, asked: Resolution, shortest: int, longest: int) -> d
     return {"shortest_edge": least, "longest_edge": most}
 
 
-def _grids(processor: Any, asked: Resolution) -> dict[str, Any]:
+def _grids(processor: Any, asked: Resolution) -> dict[str, object]:
     """Of LLaVA-NeXT's kind: the canvases that so many tiles cover."""
     canvases: list[list[int]] = [list(canvas) for canvas in processor.image_grid_pinpoints]
     side = min(edge for canvas in canvases for edge in canvas)
@@ -106,7 +106,7 @@ def _grids(processor: Any, asked: Resolution) -> dict[str, Any]:
     return {"image_grid_pinpoints": kept}
 
 
-def _counted(processor: Any, asked: Resolution) -> dict[str, Any]:
+def _counted(processor: Any, asked: Resolution) -> dict[str, object]:
     """Of InternVL's kind."""
     if not asked.max_tiles:
         return {}

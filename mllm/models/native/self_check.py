@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from mllm.compat.transformers_processors import with_marks
 from mllm.conversation.collator import Collator
@@ -216,7 +217,7 @@ def _check_own(model: Any, processor: Processor) -> None:
     _check_same(model, found, wanted)
 
 
-def _check_batch(model: Any, processor: Processor, items: Sequence[Item]) -> None:
+def _check_batch(model: PreTrainedModel, processor: Processor, items: Sequence[Item]) -> None:
     together = _batch(model, processor, items)
     logits_BTV = model(**together, return_logits=True).logits
     for logits_TV, item in zip(logits_BTV, items, strict=True):
@@ -224,7 +225,7 @@ def _check_batch(model: Any, processor: Processor, items: Sequence[Item]) -> Non
         _check_same(model, logits_TV[: len(alone)], alone, f"of sample {item.key!r} in a batch")
 
 
-def _check_two(model: Any, processor: Processor) -> None:
+def _check_two(model: PreTrainedModel, processor: Processor) -> None:
     item = _question(WIDE, TALL)
     try:
         batch = _batch(model, processor, [item])
@@ -242,7 +243,7 @@ def _check_answers(model: Any, processor: Processor, items: Sequence[Item]) -> N
         _check_answer(ids, model.generate(**_batch(model, processor, [item], answer=False), **_greedy())[0].tolist())
 
 
-def _check_packed(model: Any, processor: Processor, items: Sequence[Item], packing: Any) -> None:
+def _check_packed(model: Any, processor: Processor, items: Sequence[Item], packing: object) -> None:
     if model.family.pack is None:
         raise NotApplicable("its family packs no rows")
     if packing == "shared" and model.family.beside is None:
@@ -270,7 +271,7 @@ def _check_shared(model: Any, processor: Processor, groups: Sequence[Sequence[It
         _check_answer(ids, model.generate(**_batch(model, processor, [item], answer=False), **_greedy())[0].tolist())
 
 
-def _check_same(model: Any, found: Tensor, wanted: Tensor, which: str = "") -> None:
+def _check_same(model: PreTrainedModel, found: Tensor, wanted: Tensor, which: str = "") -> None:
     if found.shape != wanted.shape:
         raise ModelError(f"logits {which}", expected=str(list(wanted.shape)), found=str(list(found.shape)))
     off, most = float((found - wanted).abs().max()), float(wanted.abs().max())
@@ -283,16 +284,16 @@ def _check_answer(found: list[int], wanted: list[int]) -> None:
         raise ModelError("generated ids", expected=f"{wanted}, as by itself", found=str(found))
 
 
-def _tolerance(model: Any) -> float:
+def _tolerance(model: PreTrainedModel) -> float:
     return TOLERANCES.get(model.dtype, 3e-2)
 
 
-def _greedy() -> dict[str, Any]:
+def _greedy() -> dict[str, object]:
     return {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None}
 
 
 def _batch(
-    model: Any,
+    model: PreTrainedModel,
     processor: Processor,
     items: Sequence[Item] | Sequence[Sequence[Item]],
     *,
@@ -317,7 +318,7 @@ def _batch(
     )
 
 
-def _on(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _on(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: one.to(model.device, model.dtype if one.is_floating_point() else None) for name, one in tensors.items()
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ def flat(tensors: Tensors) -> dict[str, Tensor]:
     return found
 
 
-def flat_names(tensors: Mapping[str, Any]) -> list[str]:
+def flat_names(tensors: Mapping[str, object]) -> list[str]:
     """Names of the tensors that `flat` made, and of their shapes, among others."""
     return [name for name in tensors if name.endswith(SHAPE) or name + SHAPE in tensors]
 

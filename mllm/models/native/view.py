@@ -90,7 +90,7 @@ class ProcessorView:
         )
 
     @property
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """In which resolution images are seen, as the settings of the image processor."""
         return describe_resolution(self.image_processor)
 
@@ -236,7 +236,7 @@ class ProcessorView:
         return image.resize(placed.canvas, Image.Resampling.BICUBIC, box=seen)
 
 
-def _tensors(made: Mapping[str, Any]) -> dict[str, Tensor]:
+def _tensors(made: Mapping[str, object]) -> dict[str, Tensor]:
     return {name: one for name, one in made.items() if isinstance(one, Tensor)}
 
 
@@ -288,7 +288,7 @@ def image_ids(processor: Any) -> list[int]:
     return [number for number in processor.image_token_ids if number is not None]
 
 
-def _is(found: Any, shape: Any) -> bool:
+def _is(found: object, shape: Any) -> bool:
     """Whether it is a tensor of whole numbers of this shape."""
     return isinstance(found, Tensor) and found.shape == shape and not found.is_floating_point()
 

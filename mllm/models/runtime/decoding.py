@@ -21,7 +21,9 @@ from torch import Tensor, distributed
 from torch.nn.functional import pad
 from transformers import (
     DynamicCache,
+    GenerationConfig,
     LogitsProcessorList,
+    PreTrainedModel,
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
@@ -155,12 +157,12 @@ class ContinuousBatcher:
         items: Sequence[int],
         choose: Choose | None,
         seeds: Sequence[str] | None,
-        model: Any,
+        model: PreTrainedModel,
         input_ids: Tensor,
         *,
         logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
+        stopping_criteria: object,
+        generation_config: GenerationConfig,
         **arguments: Any,
     ) -> Tensor:
         if input_ids.shape[1] == 0:
@@ -345,7 +347,7 @@ def _check_mode(mode: GenerationMode) -> GenerationMode:
     return mode
 
 
-def check_beams(model: Any, count: int) -> None:
+def check_beams(model: PreTrainedModel, count: int) -> None:
     """
     Raises:
         ConfigError: the model cannot search with several beams.

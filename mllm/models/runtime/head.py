@@ -49,9 +49,9 @@ def values_of_logits(
     beside = len(places_N) - 1 if chunked else 0
     called = False
     found: list[Tensor] = []
-    bodies: list[tuple[nn.Module, Any]] = []
+    bodies: list[tuple[nn.Module, object]] = []
 
-    def note_body(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note_body(module: nn.Module, inputs: object, output: object) -> None:
         if hasattr(output, "last_hidden_state"):
             bodies.append((module, output))
 
@@ -98,7 +98,7 @@ def _after_head(whole: Any, head: nn.Module, body: tuple[nn.Module, Any], logits
     return type(whole).forward(copy, **given, use_cache=False).logits
 
 
-def _with_answers(module: nn.Module, answers: Mapping[nn.Module, Any]) -> Any:
+def _with_answers(module: nn.Module, answers: Mapping[nn.Module, object]) -> Any:
     """A copy that shares everything with the module, but in which these modules answer instead of running."""
     if not any(each in answers for each in module.modules()):
         return module

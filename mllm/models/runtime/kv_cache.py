@@ -19,7 +19,9 @@ ROOM = 64
 class PreallocatedCacheLayer(DynamicLayer):
     """As transformers' own, which joins old and new tokens in a new tensor at every step."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._buffers: dict[str, Tensor] = {}
@@ -123,7 +125,7 @@ def _buffer(kept: Tensor, rows: int, length: int) -> Tensor:
     return buffer
 
 
-def roomy_cache(language_model: PreTrainedModel, generation_args: Mapping[str, Any]) -> dict[str, Any]:
+def roomy_cache(language_model: PreTrainedModel, generation_args: Mapping[str, object]) -> dict[str, Any]:
     """The argument of `generate` for it; none where the model keeps another kind of memory, or the caller chose one."""
     chosen = {CACHE, "cache_implementation", "use_cache"} & generation_args.keys()
     cache = DynamicCache(config=language_model.config)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
+from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
@@ -53,8 +54,8 @@ class LanguageOutput(ModelOutput):
 
 
 def labelled_loss(
-    language_model: Any,
-    run: Callable[[], Any],
+    language_model: PreTrainedModel,
+    run: Callable[[], object],
     labels_BT: Tensor,
     *,
     num_items_in_batch: Tensor | int | None,
@@ -107,7 +108,9 @@ def loss_of_targets(
     return LanguageOutput(loss=loss, logits=logits_BTV, token_losses=losses_N.detach())
 
 
-def scores(language_model: Any, run: Callable[[], Any], target_BT: Tensor, scoring: Scoring) -> LanguageOutput:
+def scores(
+    language_model: PreTrainedModel, run: Callable[[], object], target_BT: Tensor, scoring: Scoring
+) -> LanguageOutput:
     """Log-probabilities of the targets, and entropies; arguments as of `loss_of_targets`."""
 
     def both(logits_nV: Tensor, target_n: Tensor) -> Tensor:
@@ -125,7 +128,10 @@ def scores(language_model: Any, run: Callable[[], Any], target_BT: Tensor, scori
 
 
 def _of_targets(
-    language_model: Any, run: Callable[[], Any], target_BT: Tensor, values: Callable[[Tensor, Tensor], Tensor]
+    language_model: PreTrainedModel,
+    run: Callable[[], object],
+    target_BT: Tensor,
+    values: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """`values` of (logits [n, V], targets [n]) at all positions that have a target, [N, ...]."""
     labelled_BT = target_BT != IGNORE_INDEX

@@ -73,7 +73,7 @@ def check_packing(language_model: PreTrainedModel) -> None:
     setattr(language_model, "can_be_packed", True)  # noqa: B010, not a declared attribute; looked at once
 
 
-def mask_arguments(spans: PackedAttentionMask | None) -> dict[str, Any]:
+def mask_arguments(spans: PackedAttentionMask | None) -> dict[str, object]:
     """A language model's arguments for packed rows: any mask of four dimensions is handed on as it is, and not read."""
     if spans is None:
         return {}

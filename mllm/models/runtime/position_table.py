@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from mllm.errors import ModelError
 from mllm.models.language_models import position_limit
@@ -41,8 +41,8 @@ class TableEnd(StoppingCriteria):
 
 @contextmanager
 def within_positions(
-    language_model: Any, mask_BT: Tensor, generation_args: Mapping[str, Any], *, prompt: int = 0
-) -> Iterator[dict[str, Any]]:
+    language_model: PreTrainedModel, mask_BT: Tensor, generation_args: Mapping[str, object], *, prompt: int = 0
+) -> Iterator[dict[str, object]]:
     """While `generate` runs with the arguments that this gives, no answer goes on where there is no position left.
 
     Args:

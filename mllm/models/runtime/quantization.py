@@ -29,7 +29,7 @@ QUANTIZATION_STATE = ("hf_quantizer", "quantization_method", "is_quantized", "is
 """What transformers leaves on a model that it quantised."""
 
 
-def quantized_loading(quantization: Mapping[str, Any], skeleton: Callable[[], nn.Module]) -> dict[str, Any]:
+def quantized_loading(quantization: Mapping[str, object], skeleton: Callable[[], nn.Module]) -> dict[str, Any]:
     """Arguments of `from_pretrained` that quantise the linear layers of the language model, without its head.
 
     Args:
@@ -186,5 +186,5 @@ def _torchao(*, skip: list[str], scheme: str = "Int8WeightOnlyConfig", **options
     return TorchAoConfig(known[scheme](**options), modules_to_not_convert=skip)
 
 
-_MAKERS: dict[str, Callable[..., Any]] = {"bitsandbytes": _bitsandbytes, "hqq": _replace_layers, "torchao": _torchao}
+_MAKERS: dict[str, Callable[..., object]] = {"bitsandbytes": _bitsandbytes, "hqq": _replace_layers, "torchao": _torchao}
 QuantizationConfig = Annotated[Mapping[str, Any], Reads("a quantization, dict(type=...)", check_quantization)]

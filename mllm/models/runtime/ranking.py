@@ -16,11 +16,12 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from mllm.compat.transformers_generation import CACHE, arguments_after, missing_steps, prefill
 from mllm.compat.transformers_models import attention_of
@@ -28,6 +29,9 @@ from mllm.errors import ModelError
 from mllm.models.language_models import position_limit, sharing_obstacle
 from mllm.models.runtime.loss import IGNORE_INDEX, LOGITS_AT_ONCE
 from mllm.models.runtime.packed_attention import FLEX, PACKED
+
+if TYPE_CHECKING:
+    from mllm.models.base import VisionLanguageModel
 
 RankingWay = Literal["tree", "rows", "alone"]
 Ids = Sequence[int]
@@ -37,7 +41,7 @@ PER_TOKEN = ("position_ids", "token_type_ids", "mm_token_type_ids", "moe_mm_toke
 """Arguments of a step that hold a value for each of its tokens, in their last dimension."""
 
 
-def ranking_way(model: Any) -> RankingWay:
+def ranking_way(model: VisionLanguageModel) -> RankingWay:
     """How a `VisionLanguageModel` reads candidates; `alone` takes one prompt at a time, and so does `rows`."""
     if missing_steps() or model.continuing_obstacle is not None:
         return "alone"
@@ -78,7 +82,7 @@ def candidate_log_probs(
     return found
 
 
-def _alone(model: Any, arguments: Mapping[str, Any], candidates: Sequence[Ids]) -> Tensor:
+def _alone(model: PreTrainedModel, arguments: Mapping[str, Any], candidates: Sequence[Ids]) -> Tensor:
     rest = dict(arguments)
     prompt_1P = rest.pop("input_ids")
     mask_1P = rest.pop("attention_mask")
@@ -125,7 +129,7 @@ def _behind_prompt(
     return input_ids
 
 
-def _check_positions(model: Any, prompt_BP: Tensor, candidates: Sequence[Sequence[Ids]]) -> None:
+def _check_positions(model: PreTrainedModel, prompt_BP: Tensor, candidates: Sequence[Sequence[Ids]]) -> None:
     limit = position_limit(model)
     read = [max(map(len, each)) - 1 for each in candidates]  # the last token of each is not
     longest = max(tokens + more for tokens, more in zip(prompt_BP.sum(1).tolist(), read, strict=True))
@@ -246,7 +250,9 @@ def _read_trees(
             score.add(tree, logits_SV)
 
 
-def _read_rows(model: Any, step: dict[str, Any], prompt_1P: Tensor, candidates: Sequence[Ids], scores: _Scores) -> None:
+def _read_rows(
+    model: PreTrainedModel, step: dict[str, Any], prompt_1P: Tensor, candidates: Sequence[Ids], scores: _Scores
+) -> None:
     device, cache = prompt_1P.device, step[CACHE]
     each = [Tree() for _ in candidates]
     for number, (tree, ids) in enumerate(zip(each, candidates, strict=True)):
@@ -269,7 +275,7 @@ def _read_rows(model: Any, step: dict[str, Any], prompt_1P: Tensor, candidates: 
             scores.add(tree, logits_NV)
 
 
-def _longer(step: Mapping[str, Any], depth_RS: Tensor) -> dict[str, Any]:
+def _longer(step: Mapping[str, Any], depth_RS: Tensor) -> dict[str, object]:
     """The arguments of a step of one token for rows of S tokens, which stand so far behind the next one."""
     changed: dict[str, Any] = dict(step)
     for name in PER_TOKEN:

@@ -158,7 +158,7 @@ def missing_library(model_type: str, error: ImportError, argument: str = "") -> 
     return ConfigError(f"{model_type} needs a library that is missing: {needed}", field=argument)
 
 
-def _siglip2(config: Any, pixels_MCHW: Tensor) -> dict[str, Tensor | None]:
+def _siglip2(config: PreTrainedConfig, pixels_MCHW: Tensor) -> dict[str, Tensor | None]:
     """SigLIP 2 of any aspect ratio (NaFlex) reads rows of patches, each patch row by row with its colours together.
 
     Source: transformers 5.23, models/siglip2/image_processing_siglip2.py, convert_image_to_patches.

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,10 +18,14 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from mllm.errors import ModelError
 from mllm.images.cache import DiskCache
 from mllm.models.parts import part_of
+
+if TYPE_CHECKING:
+    from mllm.models.base import VisionLanguageModel
 
 KEYS = "image_keys"
 VISION_SIDE = ("vision_tower", "connector", "rest")
@@ -119,7 +123,7 @@ class KeptFeatures:
 
 
 @contextmanager
-def knowing(model: Any, keys: Tensor | None) -> Iterator[None]:
+def knowing(model: VisionLanguageModel, keys: Tensor | None) -> Iterator[None]:
     """Within this the model keeps the features of the images of these keys, if it keeps any."""
     if model.kept is None:
         yield
@@ -151,6 +155,6 @@ def _described(config: Any) -> str:
     return json.dumps([known, kinds], sort_keys=True, default=str)
 
 
-def _configs(config: Any) -> dict[str, Any]:
+def _configs(config: PreTrainedConfig) -> dict[str, object]:
     inner = {name: getattr(config, name, None) for name in config.sub_configs}
     return {"": config, **{name: part for name, part in inner.items() if part is not None}}

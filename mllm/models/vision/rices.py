@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
 from mllm.cache import cache_folder, complete, one_at_a_time
 from mllm.conversation.preprocessing.image_preprocessor import SquarePreprocessor
@@ -139,7 +139,7 @@ class Rices:
             raise ModelError(where=self.folder, expected="image features that are finite", found="nan or infinite ones")
         return features
 
-    def _pooled(self, model: Any, pixels_MCHW: Tensor) -> Tensor:
+    def _pooled(self, model: PreTrainedModel, pixels_MCHW: Tensor) -> Tensor:
         embed = getattr(model, "get_image_features", None)
         if embed is None and "pixel_values" not in inspect.signature(model.forward).parameters:
             expected, found = "a text-image model or a vision encoder", show(model.config.model_type)

@@ -152,7 +152,7 @@ def _sizes(image_size: int | Sequence[int] | None, towers: int) -> list[int | No
     return _each("image_size", image_size, towers)
 
 
-def _each(name: str, values: Any, towers: int) -> list[Any]:
+def _each(name: str, values: object, towers: int) -> list[Any]:
     if not isinstance(values, (list, tuple)) or len(values) != towers:
         raise ConfigError(
             field=name, expected=f"a number, or one for each of {towers} vision tower(s)", found=show(values)

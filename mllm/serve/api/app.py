@@ -142,13 +142,13 @@ def models(request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/models/{name:path}")
-def one_model(request: Request, name: str) -> dict[str, Any]:
+def one_model(request: Request, name: str) -> dict[str, object]:
     server: ServerState = request.app.state.server
     server.check_ready()
     server.model(name)
     return _model(server, name)
 
 
-def _model(server: ServerState, name: str) -> dict[str, Any]:
+def _model(server: ServerState, name: str) -> dict[str, object]:
     card = server.models[name].card()
     return {"id": name, "object": "model", "created": server.started, "owned_by": "mllm", "mllm": card}

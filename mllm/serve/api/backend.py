@@ -142,7 +142,7 @@ class MllmModel(BackendModel):
         return PassedOn()
 
 
-def _passed_on(message: Message) -> dict[str, Any]:
+def _passed_on(message: Message) -> dict[str, object]:
     """A message as it came, its images upright and as PNG."""
     if message.role != "user":
         return {"role": message.role, "content": message.text}
@@ -207,7 +207,7 @@ class BackendGeneration:
         self.task = task
         self.reason: str | None = None
 
-    def take(self, event: Any) -> Sequence[Delta | End]:
+    def take(self, event: object) -> Sequence[Delta | End]:
         if event is None:
             if self.reason is None:
                 raise Problem(502, "the backend failed: its stream ended before the answer", code="backend")
@@ -280,7 +280,7 @@ def _arguments(sampling: Sampling) -> dict[str, Any]:
     }
 
 
-def _beyond(sampling: Sampling) -> dict[str, Any]:
+def _beyond(sampling: Sampling) -> dict[str, object]:
     """Fields that vLLM, SGLang and mllm add, where they say something."""
     values = (
         ("top_k", sampling.top_k, 0),
@@ -301,7 +301,7 @@ def _logprobs(found: Any) -> tuple[TokenLogProb, ...]:
     )
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     if not isinstance(value, int) or value < 0:
         raise ValueError(f"usage: expected a number of tokens, found {show(value)}")
     return value

@@ -137,7 +137,7 @@ class RunningChoices:
     began: float = field(default_factory=time.monotonic)
     new_tokens: int = 0
     counted: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    _events: asyncio.Queue[tuple[int, Any]] = field(default_factory=asyncio.Queue[tuple[int, Any]])
+    _events: asyncio.Queue[tuple[int, object]] = field(default_factory=asyncio.Queue[tuple[int, Any]])
     _generations: list[RunningAnswer] = field(default_factory=list[RunningAnswer])
 
     def start(self) -> None:
@@ -148,7 +148,7 @@ class RunningChoices:
         loop = asyncio.get_running_loop()
         for choice, sampling in enumerate(self.samplings):
 
-            def put(event: Any, choice: int = choice) -> None:
+            def put(event: object, choice: int = choice) -> None:
                 loop.call_soon_threadsafe(self._events.put_nowait, (choice, event))
 
             self._generations.append(self.model.start(self.question, sampling, put))
@@ -234,7 +234,7 @@ async def chunks(answers: RunningChoices, *, usage: bool) -> AsyncIterator[str]:
             if isinstance(found, End):
                 yield chunk(choice, _times(found), reason=found.reason)
                 continue
-            delta: dict[str, Any] = {"content": found.text} if found.text else {}
+            delta: dict[str, object] = {"content": found.text} if found.text else {}
             if found.regions:
                 delta["regions"] = found.regions
             more: dict[str, Any] = (
@@ -250,15 +250,15 @@ async def chunks(answers: RunningChoices, *, usage: bool) -> AsyncIterator[str]:
     yield "data: [DONE]\n\n"
 
 
-def _times(end: End) -> dict[str, Any]:
+def _times(end: End) -> dict[str, object]:
     return {} if end.time_spans is None else {"time_spans": end.time_spans}
 
 
-def _event(record: dict[str, Any]) -> str:
+def _event(record: dict[str, object]) -> str:
     return f"data: {json.dumps(record, ensure_ascii=False)}\n\n"
 
 
-def _logprobs(tokens: Sequence[TokenLogProb]) -> dict[str, Any]:
+def _logprobs(tokens: Sequence[TokenLogProb]) -> dict[str, object]:
     def entry(text: str, logprob: float) -> dict[str, Any]:
         return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 

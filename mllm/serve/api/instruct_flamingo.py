@@ -61,7 +61,7 @@ class Content(Strict):
 
 class OldRequest(Strict):
     content_lst: Content
-    typ: Any = None
+    typ: object = None
 
 
 @router.post("/clever_flamingo")

@@ -50,7 +50,7 @@ def load_models(settings: Settings) -> dict[str, ServedModel]:
     return models
 
 
-def card_of(loaded: ChatModel, folder: str, model_args: Mapping[str, Any]) -> dict[str, Any]:
+def card_of(loaded: ChatModel, folder: str, model_args: Mapping[str, object]) -> dict[str, Any]:
     """What people want to know of a loaded model: how it is spoken to, and how large it is."""
     known = typed({**model_args, "model_name_or_path": folder})
     spoken = chosen_prompt_format(known)
@@ -87,7 +87,7 @@ def _behind(settings: Settings) -> dict[str, ServedModel]:
     return models
 
 
-async def _models_at(url: str) -> dict[str, Mapping[str, Any] | None]:
+async def _models_at(url: str) -> dict[str, Mapping[str, object] | None]:
     """The models of a backend, once it is ready; what mllm says of each, None of other servers' models."""
     from openai import APIConnectionError, APIStatusError, OpenAIError
 

@@ -152,7 +152,7 @@ class ChatRequest(Strict):
 
     @field_validator("presence_penalty", "frequency_penalty", mode="before")
     @classmethod
-    def _zero(cls, value: Any) -> Any:
+    def _zero(cls, value: object) -> Any:
         return 0 if value == 0 else value
 
     @model_validator(mode="after")

@@ -37,7 +37,7 @@ ENCODER, ENCODER_CONFIG = "--vision-tower", "--vision-tower, of which only the c
 EMBEDDINGS = re.compile(r"\.(embed_tokens|wte|embed_in)\.weight$")
 
 
-def perceiver_settings(weights: Weights) -> dict[str, Any]:
+def perceiver_settings(weights: Weights) -> dict[str, object]:
     """What the perceiver's shapes say, where it is not what ours does by default."""
     found: dict[str, Any] = {}
     layers = [int(name.split(".")[2]) for name in weights if name.startswith("perceiver.layers.")]

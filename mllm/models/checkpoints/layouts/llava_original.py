@@ -123,7 +123,7 @@ def tower_of(opened: Checkpoint, sources: BaseModels, settings: Mapping[str, Any
     return sources.need("vision_tower", opened, f"a local folder of {named or 'its vision encoder'}")
 
 
-def check_kind(opened: Checkpoint, settings: Mapping[str, Any], weights: Weights) -> None:
+def check_kind(opened: Checkpoint, settings: Mapping[str, object], weights: Weights) -> None:
     if "model.image_newline" in weights or settings.get("image_aspect_ratio") == "anyres":
         raise ModelError(f"{opened.path}: any-resolution tiles (LLaVA 1.6) in the original layout cannot be converted")
     if settings.get("mm_projector_type") == "identity":

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from mllm.models.native.family import Family, image_features
 from mllm.models.native.tensors import Tensors
@@ -33,7 +34,7 @@ def instructblip() -> Family:
     )
 
 
-def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+def _more(model: PreTrainedModel, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
     """It cannot do without an image, but with one that no token stands for."""
     if images:
         return {}
@@ -63,6 +64,6 @@ def _no_words(device: torch.device) -> dict[str, Tensor]:
     return {"qformer_input_ids": torch.zeros_like(one), "qformer_attention_mask": one}
 
 
-def _features_of_prompts(model: Any, images: Tensors) -> list[Tensor]:
+def _features_of_prompts(model: PreTrainedModel, images: Tensors) -> list[Tensor]:
     none = torch.zeros(len(images["pixel_values"]), 1, dtype=torch.long, device=images["pixel_values"].device)
     return image_features(model, {**images, "qformer_input_ids": none})

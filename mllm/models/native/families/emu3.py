@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from mllm.compat.transformers_placing import size_by_area
 from mllm.geometry import Placement, resize
@@ -28,7 +29,7 @@ def _place(processor: Any, size: Size) -> Placement:
     return resize(size, (width, height))
 
 
-def _prepare(model: Any) -> None:
+def _prepare(model: PreTrainedModel) -> None:
     """Each image is encoded at its own size: its encoder sees what others are filled up with."""
     own = model.model.get_image_features
 

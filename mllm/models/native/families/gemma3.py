@@ -26,7 +26,7 @@ def gemma3n() -> Family:
     return Family(codec="gemini")
 
 
-def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
+def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """Each image is a segment of its own, which continues the text before it and is continued by that behind.
 
     Raises:

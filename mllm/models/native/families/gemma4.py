@@ -28,7 +28,7 @@ def _place(processor: Any, size: Size) -> Placement:
     return resize(size, (width, height))
 
 
-def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
+def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """In the larger models (26B, 31B) the tokens of an image see one another, in layers with a window only; in the
     smaller ones (E2B, E4B) all look back.
 

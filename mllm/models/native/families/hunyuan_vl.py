@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from mllm.models.native.family import Family
 from mllm.registry import FAMILIES
@@ -21,7 +22,7 @@ def hunyuan_vl() -> Family:
     return Family(codec="shikra", prepare=_prepare)
 
 
-def _prepare(model: Any) -> None:
+def _prepare(model: PreTrainedModel) -> None:
     """transformers 5.23 numbers the images of a whole batch, where its own docstring has those of a sequence."""
     model.model.get_rope_index = _RowByRow(model.model.get_rope_index)
 

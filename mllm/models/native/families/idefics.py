@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mllm.models.native.families.idefics2 import AROUND_IMAGE
 from mllm.models.native.family import Family
@@ -35,7 +36,7 @@ def idefics() -> Family:
     )
 
 
-def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
+def _placeholder_tokens(config: PreTrainedConfig, processor: Any, size: Size) -> str:
     return TOKEN
 
 
@@ -48,6 +49,6 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors)
     return {"pixel_values": pixels, "image_attention_mask": sees_latest(marks_BT).long()}
 
 
-def _features(model: Any, images: Tensors) -> list[Tensor]:
+def _features(model: PreTrainedModel, images: Tensors) -> list[Tensor]:
     made: Tensor = model.model.vision_model(pixel_values=images["pixel_values"]).last_hidden_state
     return [model.model.perceiver_resampler(made) if model.config.use_resampler else made]

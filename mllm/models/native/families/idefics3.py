@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from mllm.compat.transformers_files import size_by_longest_side
 from mllm.geometry import Placement, resize
@@ -16,6 +17,9 @@ from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
 from mllm.models.native.tensors import Tensors
 from mllm.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from mllm.models.base import VisionLanguageModel
 
 TOKEN, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
 
@@ -57,7 +61,7 @@ def _place(processor: Any, size: Size) -> Placement:
     return resize(size, (width, height))
 
 
-def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
+def _placeholder_tokens(config: PreTrainedConfig, processor: Any, size: Size) -> str:
     side = processor.max_image_size["longest_edge"]
     vision = config.vision_config
     features = TOKEN * int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
@@ -77,5 +81,7 @@ def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
     return {"pixel_values": torch.cat([image["pixel_values"][0] for image in images])[None]}
 
 
-def _nothing_more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+def _nothing_more(
+    model: VisionLanguageModel, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors
+) -> dict[str, Tensor]:
     return {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mllm.compat.transformers_placing import size_on_canvas
 from mllm.geometry import Placement
@@ -41,7 +42,7 @@ def mllama() -> Family:
     )
 
 
-def _placeholder_tokens(config: Any, processor: Any, size: Size) -> str:
+def _placeholder_tokens(config: PreTrainedConfig, processor: Any, size: Size) -> str:
     return TOKEN
 
 
@@ -64,7 +65,7 @@ def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors)
     return {**rows, **seen}
 
 
-def _prepare(model: Any) -> None:
+def _prepare(model: PreTrainedModel) -> None:
     """Each row is read as by itself: transformers 5.23 lets a token that sees no image look at all of the batch's.
 
     Alone, it looks at all images of its row, and a row without images passes by the layers that look at images.
@@ -96,6 +97,6 @@ def _pass_by(layer: Any, args: Any, arguments: dict[str, Any], states_BTD: Tenso
     return torch.where(sees_B1T1[:, 0].bool().any(1, keepdim=True), states_BTD, before_BTD)
 
 
-def _features(model: Any, images: Tensors) -> list[Tensor]:
+def _features(model: PreTrainedModel, images: Tensors) -> list[Tensor]:
     made = model.model.vision_model(**images).last_hidden_state
     return [model.model.multi_modal_projector(made)]

@@ -45,7 +45,7 @@ def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
     return join_images(moved)
 
 
-def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
+def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """The tokens of an image see one another.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from mllm.models.runtime.loss import IGNORE_INDEX
 from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from mllm.models.base import VisionLanguageModel
 
 
 @FAMILIES.register_module("paligemma")
@@ -29,14 +32,14 @@ def paligemma() -> Family:
     )
 
 
-def _more(model: Any, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+def _more(model: VisionLanguageModel, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
     """0 for what is seen from both sides, 1 from the answer on."""
     if labels_BT is None:
         return {"token_type_ids": torch.zeros_like(ids_BT)}
     return {"token_type_ids": ((labels_BT != IGNORE_INDEX).cumsum(1) > 0).long()}
 
 
-def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, Any]:
+def _pack(model: VisionLanguageModel, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """
     Raises:
         ModelError: samples share a beginning.
