@@ -45,6 +45,7 @@ TEXTS: list[tuple[str, str, float | None]] = [
     ("cogvlm", "[[100,100,300,600]] and [[200,200,600,600]]", 1),
     ("cogvlm", "[[100, 100, 600, 600]]", None),  # digits and commas only
     ("cogvlm", "[100,100,600,600]", None),
+    ("cogvlm", "[[100,100,600]]", None),
     # in the square of 200, with 50 above the image: 0.1, 0.3, 0.6, 0.55
     ("shikra", "Answer: [0.100,0.300,0.600,0.550] .", 1),
     ("shikra", "[0.1,0.3,0.6,0.55]", 1),
@@ -55,6 +56,7 @@ TEXTS: list[tuple[str, str, float | None]] = [
     # a pixel more on each side: 101 x 51 against 101 x 26 -> overlap 101 * 26
     ("minigpt_v2", "{<10><10><60><60>}", 1),
     ("minigpt_v2", "{<10> <10> <60> <60>}<unk> and more", 1),
+    ("minigpt_v2", "<unk> {<10><10><60><60>}", 1),
     ("minigpt_v2", "{<10><10><60><35>}", 101 * 26 / (101 * 51)),
     ("minigpt_v2", "the dog {<10><10><60><60>}", None),
     ("minigpt_v2", "{<10><10><60><1000>}", None),
@@ -65,11 +67,14 @@ TEXTS: list[tuple[str, str, float | None]] = [
     ("ferret", "[100.0, 100, 600, 600]", None),
     ("ferret", "100, 100, 600, 600] is a dog", 1),  # what is missing in front is not missed
     ("ferret", "[100, 100, 600, 600, 7]", 1),
+    ("ferret", "[100, 100, 600, 600] 1, 2, 3, 4]", None),  # behind a box all is skipped up to the next comma
     ("ferret", "[104, 109, 604, 609]", 1),  # 20.8, 10.9, 120.8, 60.9 are cut down to whole pixels
     ("paligemma", "<loc0102><loc0102><loc0614><loc0614>" + "<seg000>" * 16 + " dog", 0.9985),
     ("paligemma", "<loc0102><loc0102><loc0614><loc0614> dog", None),
     ("paligemma", "<loc0614><loc0102><loc0102><loc0614>" + "<seg000>" * 16, None),
     ("paligemma", "<loc0102><loc0102><loc0614><loc0102>" + "<seg000>" * 16, None),
+    ("paligemma", "<loc0102><loc0102><loc0102><loc0614>" + "<seg000>" * 16, None),
+    ("vlmevalkit", "[0.1, 0.1, 2, 2]", 0),
     ("vlmevalkit", "[100 100 600 600]", 1),
     ("vlmevalkit", "100 100 600 600 7", 1),
     ("vlmevalkit", "[500, 0, 1000, 1000]", 1000 / 14000),  # up to 1000 of 1000
