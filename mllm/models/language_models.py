@@ -226,7 +226,8 @@ def context_of(language_model: nn.Module | None) -> int | None:
     Rotary positions go on beyond; answers make no sense there.
     """
     config: Any = getattr(language_model, "config", None)
-    return None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
+    tokens = 0 if config is None else getattr(config.get_text_config(), "max_position_embeddings", None) or 0
+    return tokens if tokens > 0 else None  # XLNet's is -1
 
 
 def position_limit(language_model: nn.Module | None) -> int | None:

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoModelForSe
 from mllm.errors import ModelError
 from mllm.models.checkpoints.readback import WrittenModel, transformers_logits
 from mllm.models.components import load_causal_lm
-from mllm.models.language_models import UNLEARNED, position_limit, table_limit
+from mllm.models.language_models import UNLEARNED, context_of, position_limit, table_limit
 from mllm.models.llava.model import Llava
 from mllm.models.llava.transformers_export import as_transformers, export_obstacle
 from mllm.models.llava.transformers_layout import load_llava
@@ -333,6 +333,14 @@ def test_position_limit_is_where_a_language_model_cannot_read_on(name: str) -> N
             assert limit == most
             with pytest.raises((IndexError, RuntimeError), match=r"index|size of tensor"):
                 language_model(input_ids=ids, use_cache=False)
+
+
+def test_context_of_says_what_a_language_model_was_made_for() -> None:
+    for kind, tokens in (("llama", 2048), ("bloom", None), ("xlnet", None)):
+        model: Any = torch.nn.Module()
+        model.config = AutoConfig.for_model(kind)
+        assert context_of(model) == tokens
+    assert context_of(None) is None
 
 
 def test_position_limit_of_xlstm_is_what_it_reads_in_one_piece() -> None:
