@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mllm.conversation.codec_base import RegionCodec, none_text, to_frame
+from mllm.conversation.detokenizer import words_of
 from mllm.conversation.image_inputs import ImageInputs, errors_name
 from mllm.conversation.item_codec import ItemCodec
 from mllm.conversation.pixels import PixelCodec
@@ -59,8 +60,18 @@ class ItemRenderer:
     def _check_template(self) -> None:
         """
         Raises:
-            ConfigError: the template does not write one placeholder for an image.
+            ConfigError: the tokenizer cannot write what ends answers, as those that drop line breaks; the template does
+                not write one placeholder for an image.
         """
+        if self.end_token_id is None:
+            read = words_of(self.tokenizer, encoder_of(self.tokenizer)(f"a{self.stop}", "text"))
+            if self.stop not in read:
+                raise ConfigError(
+                    "answers would never end; name another template",
+                    field="template",
+                    expected="an end of answers that this tokenizer can write",
+                    found=f"{self.stop!r}, of which it makes {read.removeprefix('a')!r}",
+                )
         if self.images.token_id is not None:
             pieces = self.samples((Turn(role="human", text=f"{IMAGE}\nWhat is it?"),), None)
             written = tokenize(pieces, self.tokenizer)[0].count(self.images.token_id)

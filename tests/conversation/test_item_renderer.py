@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from mllm.conversation.item_renderer import KNOWN_SYSTEMS, ItemRenderer
 from mllm.conversation.preprocessing.image_preprocessor import NoView, SquarePreprocessor
 from mllm.errors import ConfigError, DataError
 from mllm.records import read_item
+from mllm.tokenizer_files import load_tokenizer
 from mllm.types import Item, Turn
 from tests.conftest import make_tokenizer
 from tests.conversation.chat_templates import FAMILIES
 from tests.conversation.processors import make_processor
 from tests.conversation.rendered import marked
+from tests.sentencepieces import save_t5
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,18 @@ def test_a_line_break_behind_an_answer_is_no_end_within_it(tokenizer: PreTrained
     processor = make_processor(tokenizer, template="plain")
     example = processor.encode(read_item({"conversations": turns}, key="t:1"), 0)
     assert processor.decode(example.input_ids.tolist(), item, 0).text == "A cat."
+
+
+def test_an_end_that_the_tokenizer_drops_is_refused(tmp_path: Path) -> None:
+    """T5's has no line breaks: answers would be trained without an end."""
+    for template, end in (
+        ("plain", r"'\\n', of which it makes ''"),
+        ("llava_v0", r"'\\n###', of which it makes ' ###'"),
+    ):
+        tokenizer: Any = load_tokenizer(save_t5(tmp_path))
+        tokenizer.add_tokens(["<image>"], special_tokens=True)
+        with pytest.raises(ConfigError, match=rf"^template: expected an end of answers .*, found {end}; answers would"):
+            make_processor(tokenizer, template=template)
 
 
 def test_a_template_that_writes_no_placeholder_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
