@@ -29,3 +29,9 @@ def batch_size_of(trainer: object) -> int:
 def on_device(trainer: object, batch: Mapping[str, object]) -> dict[str, object]:
     """A batch as training steps get it: its tensors on the trainer's device, all else as it is."""
     return member(trainer, "_prepare_inputs")(batch)
+
+
+def evaluate_after_step(trainer: object) -> bool:
+    """Evaluate as the loop of training does after a step; whether this is the best model so far."""
+    scores = member(trainer, "_evaluate")(None, None)
+    return member(trainer, "_determine_best_metric")(metrics=scores, trial=None)

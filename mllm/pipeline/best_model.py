@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, Seq2SeqTrainingArguments, TrainingArguments
+from transformers import EarlyStoppingCallback, Seq2SeqTrainingArguments, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from mllm.errors import ConfigError, nearest
@@ -74,6 +75,34 @@ def generates(args: Seq2SeqTrainingArguments) -> bool:
 
 def evaluates_in_training(args: TrainingArguments) -> bool:
     return args.do_train and (args.eval_strategy != "no" or args.eval_on_start)
+
+
+class CutEvaluation(TrainerCallback):
+    """Evaluates before a run goes on where a signal cut off the evaluation after the checkpoint's last step.
+
+    Without its score another model could be the best one than in a run that no signal met.
+    """
+
+    def __init__(self, evaluate: Callable[[], None]) -> None:
+        self.evaluate = evaluate
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        logged = (entry for entry in state.log_history if entry["step"] == state.global_step)
+        if _is_due(args, state) and not any("eval_loss" in entry for entry in logged):
+            self.evaluate()
+
+
+def _is_due(args: TrainingArguments, state: TrainerState) -> bool:
+    """Whether a run evaluates after this step."""
+    step, last = state.global_step, state.global_step >= state.max_steps
+    if step == 0 or args.eval_strategy == "no":
+        return False
+    if args.eval_strategy == "steps":
+        return args.eval_delay <= step and (last or step % state.eval_steps == 0)
+    epoch = state.epoch or 0.0
+    return args.eval_delay <= epoch and (last or math.isclose(epoch, round(epoch)))
 
 
 def check_delay(args: TrainingArguments, state: TrainerState) -> None:

@@ -60,6 +60,8 @@ class GuardedTrainer(Seq2SeqTrainer):
                 expected="0 under DeepSpeed",
                 found=str(args.max_nonfinite_steps),
             )
+        self.began_at = 0
+        """The step that this process began behind."""
         self.guard = StepGuard(allowed=args.max_nonfinite_steps, keys=self._keys)
         self.add_callback(_Guard(self))
 
@@ -179,7 +181,8 @@ class GuardedTrainer(Seq2SeqTrainer):
             signum = error.signum if isinstance(error, Interrupted) else error.status - 128
             if signum < 0 or not self.state.global_step:
                 raise
-            self._save_checkpoint(self.model, None)
+            if self.state.global_step > self.began_at:  # else the checkpoint is there, with its random state
+                self._save_checkpoint(self.model, None)
             self.end_interrupted(signum)
 
     def end_interrupted(self, signum: int) -> NoReturn:
@@ -191,8 +194,8 @@ class GuardedTrainer(Seq2SeqTrainer):
 
     @replaces(Seq2SeqTrainer)
     def _run_epoch(self, *args: object, **kwargs: object) -> None:
-        """As transformers', which would make one more step where a run goes on after its last one."""
-        if self.state.global_step < self.state.max_steps:
+        """As transformers', which would make one more step where a run goes on after its last one, or an early end."""
+        if self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
         else:
             self.control.should_training_stop = True
@@ -245,6 +248,7 @@ class _Guard(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         check_delay(args, state)
+        self.trainer.began_at = state.global_step
         self.trainer.guard.begin()
         self.trainer.require_finite_weights()
 

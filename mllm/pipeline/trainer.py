@@ -23,7 +23,7 @@ from transformers.trainer_utils import seed_worker
 
 from mllm.compat.accelerate import forget_last_optimizer, has_prepared_model
 from mllm.compat.names import replaces
-from mllm.compat.transformers_trainer import batch_size_of
+from mllm.compat.transformers_trainer import batch_size_of, evaluate_after_step
 from mllm.config.run_arguments import RunArguments
 from mllm.conversation.collator import Collator
 from mllm.conversation.processor import Processor
@@ -37,6 +37,7 @@ from mllm.models.runtime.quantization import check_shardable, keep_quantized_apa
 from mllm.models.vision.kept_features import KEYS, knowing
 from mllm.pipeline.answering import TestSet, answer_test_set, of_test
 from mllm.pipeline.best_model import (
+    CutEvaluation,
     EarlyStopping,
     StoppingRule,
     check_score,
@@ -132,6 +133,7 @@ class Trainer(SavingTrainer):
         self.add_callback(LossLog(self.folder))
         if early_stopping is not None and args.do_train:
             self.add_callback(EarlyStopping(early_stopping.patience, early_stopping.threshold))
+        self.add_callback(CutEvaluation(self._make_up_evaluation))  # behind those that it tells its scores
 
     def announced(self) -> dict[str, str]:
         """What else a run says before it trains."""
@@ -208,6 +210,12 @@ class Trainer(SavingTrainer):
         if self.args.metric_for_best_model is not None:
             check_score(self.args, [name.removeprefix("eval_") for name in scores])
         return scores
+
+    def _make_up_evaluation(self) -> None:
+        """As transformers' loop evaluates after a step, of whose checkpoint the best model may be."""
+        checkpoint = self.folder / f"checkpoint-{self.state.global_step}"
+        if evaluate_after_step(self) and checkpoint.is_dir():
+            self.state.best_model_checkpoint = str(checkpoint)
 
     def score(self, test: TestSet, prefix: str, *, loss: bool = False, folder: Path | None = None) -> dict[str, float]:
         """Answer a test set, write predictions, results and report into `folder`, by default beside the outputs; the

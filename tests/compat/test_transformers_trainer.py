@@ -1,4 +1,5 @@
-"""`INTEGRATION_TO_CALLBACK`, `TYPE_TO_SCHEDULER_FUNCTION`, `Trainer._train_batch_size`, `Trainer._prepare_inputs`."""
+"""`INTEGRATION_TO_CALLBACK`, `TYPE_TO_SCHEDULER_FUNCTION`, and of `Trainer` `_train_batch_size`, `_prepare_inputs`,
+`_evaluate`, `_determine_best_metric`."""
 
 from __future__ import annotations
 
@@ -29,3 +30,13 @@ def test_on_device_keeps_what_is_no_tensor(tmp_path: Path) -> None:
     found = compat.on_device(trainer, {"ids": torch.arange(3), "counts": "three"})
     assert found["ids"].tolist() == [0, 1, 2]
     assert found["counts"] == "three"
+
+
+def test_evaluate_after_step_compares_with_the_best_so_far(tmp_path: Path) -> None:
+    arguments = TrainingArguments(str(tmp_path), metric_for_best_model="loss", use_cpu=True, report_to="none")
+    trainer = Trainer(torch.nn.Linear(1, 1), arguments)
+    found: list[bool] = []
+    for loss in (2.0, 1.0, 3.0):
+        trainer.evaluate = lambda loss=loss, **_: {"eval_loss": loss}  # type: ignore[method-assign, assignment]
+        found.append(compat.evaluate_after_step(trainer))
+    assert found == [True, True, False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from mllm.cli import main
+from mllm.pipeline import trainer
 from mllm.pipeline.best_model import random_state_kept
+from mllm.pipeline.evaluate import mean_losses
 from tests.marks import slow_but
 from tests.models.tiny_hf import save_tiny
 from tests.pipeline.tiny import CONFIG, SCENES, losses, write_config
@@ -225,3 +228,25 @@ def test_evaluation_alone_ignores_what_training_would_evaluate(trained: Path, tm
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("trained"), "out", "--max_steps", "1")
+
+
+def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last step, which is the best: the run that goes on ends with its weights."""
+    flags = "--eval_strategy steps --eval_steps 2 --save_strategy steps --save_steps 2 --load_best_model_at_end"
+    whole = train(tmp_path, "whole", *flags.split())
+
+    def cut(*given: Any) -> Any:
+        if (tmp_path / "out" / "checkpoint-2").exists():
+            signal.raise_signal(signal.SIGTERM)
+        return mean_losses(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "mean_losses", cut)
+        words = ["train", str(tmp_path / "tiny.py"), "--output_dir", str(tmp_path / "out"), *flags.split()]
+        assert main(words) == 143
+        state = (tmp_path / "out" / "checkpoint-4" / "rng_state.pth").read_bytes()
+        assert main([*words, "--resume_from_checkpoint", "auto"]) == 143  # while it makes up for it
+        assert (tmp_path / "out" / "checkpoint-4" / "rng_state.pth").read_bytes() == state
+    on = train(tmp_path, "out", *flags.split(), "--resume_from_checkpoint", "auto")
+    assert evaluations(on) == evaluations(whole)
+    assert all(torch.equal(tensor, weights(on)[name]) for name, tensor in weights(whole).items())
