@@ -241,7 +241,7 @@ def test_a_decoder_that_drops_leading_spaces_drops_none_here() -> None:
     """As the sentencepiece tokenizers of LLaMA do: `▁There` alone reads `There`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    words = ["<s>", "</s>", "<image>", "▁There", ".", "\n"]
+    words = ["<s>", "</s>", "<image>", "▁There", "."]
     bare = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="."))
     bare.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Metaspace(prepend_scheme="first"), pre_tokenizers.Punctuation()]
@@ -249,6 +249,7 @@ def test_a_decoder_that_drops_leading_spaces_drops_none_here() -> None:
     bare.decoder = decoders.Metaspace(prepend_scheme="first")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, bos_token="<s>", eos_token="</s>")
     tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.add_tokens(["\n"])
     view = SquarePreprocessor(size=8, mean=(0, 0, 0), std=(1, 1, 1), tokens=2)
     processor = Processor(tokenizer=tokenizer, template=TEMPLATES.make("plain"), codec=CODECS.make("shikra"), view=view)
     record: dict[str, Any] = {
