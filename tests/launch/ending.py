@@ -76,5 +76,7 @@ if __name__ == "__main__":
     shard_small_weights()
     patch(way)
     status = main(words)
-    (Path(folder) / f"status{RANK}").write_text(str(status))
+    written = Path(folder) / f"written{RANK}"
+    written.write_text(str(status))
+    written.replace(Path(folder) / f"status{RANK}")  # a launcher that ends this rank leaves no half of it
     leave(status)

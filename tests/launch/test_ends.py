@@ -203,7 +203,7 @@ def test_an_evaluation_whose_ranks_were_killed_goes_on_to_the_same_files(tmp_pat
     assert 5 < kept < 300
     again = [*given, "--output_dir", str(cut), "--resume", "True"]
     launch(*LAUNCH["ddp"], "tests/launch/runs.py", json.dumps([again, [*given, "--output_dir", str(whole)]]))
-    assert f"going on after {kept} of 300 answers" in (cut / "train.log").read_text()
+    assert f"continuing after {kept} of 300 answers" in (cut / "train.log").read_text()
     name = "eval_extra_prediction.jsonl"
     assert (cut / name).read_bytes() == (whole / name).read_bytes()
     found = [json.loads((folder / "eval_results.json").read_text()) for folder in (cut, whole)]
