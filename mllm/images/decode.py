@@ -102,6 +102,9 @@ def _opened(source: Source, name: str, settings: ImageSettings) -> Image.Image:
         image = Image.open(source, formats=_formats())
     except FileNotFoundError as error:
         raise ImageError("no such image", where=name, kind="missing-image") from error
+    except NotADirectoryError as error:
+        said = "no such image, a part of its path is a file; one of an archive is called zip://a.jpg::photos.zip"
+        raise ImageError(said, where=name, kind="missing-image") from error
     except UnidentifiedImageError as error:
         raise ImageError(
             where=name,

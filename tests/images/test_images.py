@@ -69,6 +69,11 @@ class TestUnreadable:
             read(FileImage(str(path)))  # pyright: ignore[reportCallIssue]
         assert str(caught.value) == f"{path}: no such image"
 
+    def test_an_archive_as_a_folder(self, read: object, tmp_path: Path) -> None:
+        (tmp_path / "photos.zip").write_bytes(b"PK")
+        with pytest.raises(ImageError, match=r"a\.jpg: no such image, .* zip://a\.jpg::photos\.zip"):
+            read(FileImage(str(tmp_path / "photos.zip" / "a.jpg")))  # pyright: ignore[reportCallIssue]
+
     def test_no_image(self, read: object, tmp_path: Path) -> None:
         path = tmp_path / "notes.jpg"
         path.write_text("<html>404 Not Found</html>")
