@@ -20,6 +20,7 @@ from mllm.commands.regions.cli import app as regions
 from mllm.commands.score.cli import score
 from mllm.commands.serve.cli import SERVE, WEB, serve
 from mllm.commands.training import EvalCommand, PredictCommand, TrainCommand, evaluate, predict, train
+from mllm.compat.notes import draw_no_bars_into_files
 from mllm.config.command_line import CONTEXT_SETTINGS, Command, CommandGroup, run_command
 
 START, RUNS, LOOKS = "Start", "Train, evaluate, compare", "Data, checkpoints, models"
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         run_command(app, ["--help"], "mllm")
         return 2
+    draw_no_bars_into_files()
     return reported(lambda: run_command(app, words, "mllm"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -20,6 +22,16 @@ WARNED = (
     (FutureWarning, r"`\w*gradient_checkpointing\w*` is deprecated and will be removed in v6"),
 )
 """Category and pattern of messages of `warnings`."""
+
+
+NO_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"
+"""Variable that huggingface_hub, and transformers with it, reads when it is imported."""
+
+
+def draw_no_bars_into_files() -> None:
+    """Have transformers draw no bar of loading weights where stderr is no terminal; before it is imported."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault(NO_BARS, "1")
 
 
 class _Beginning(logging.Filter):

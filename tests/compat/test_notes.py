@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -46,3 +48,10 @@ def test_the_old_name_of_gradient_checkpointing_is_not_spoken_of() -> None:
         with without_notes():
             TrainingArguments(gradient_checkpointing=True, use_cpu=True)
         assert len(said) == count
+
+
+def test_no_bars_are_drawn_into_a_file() -> None:
+    drawn = "import mllm.compat.notes as n; n.draw_no_bars_into_files(); import huggingface_hub.utils as u; "
+    drawn += "print(u.are_progress_bars_disabled())"
+    done = subprocess.run([sys.executable, "-c", drawn], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
