@@ -15,7 +15,7 @@ from mllm.errors import ConfigError
 from mllm.geometry import Placement
 from mllm.types import Failure
 
-_NUMBER = r"[-+\u2212]?(?:\d[\d.]*(?:e[-+]?\d+)?|\.\d+|nan|inf)(?:\s?(?:%|px))?"
+_NUMBER = r"[-+\u2212]?(?:\d{1,3}(?:,\d{3}){1,2}|\d[\d.]*(?:e[-+]?\d+)?|\.\d+|nan|inf)(?:\s?(?:%|px))?"
 _GAP = r"\s{0,9}[,;\uff0c]\s{0,9}|\s{1,9}"
 _FOUR = re.compile(rf"[\[\uff3b]\s{{0,9}}{_NUMBER}(?:(?:{_GAP}){_NUMBER}){{3}}\s{{0,9}}[\]\uff3d]", re.IGNORECASE)
 UnitBox = tuple[float, float, float, float]

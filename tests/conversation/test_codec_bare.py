@@ -39,6 +39,7 @@ THOUSANDTHS = [
     ("[100, 200, 500, NaN]", "malformed"),
     ("[100, 200, 500]", []),
     ("[100 200 500 400]", "malformed"),
+    ("[1,000, 200, 1,500, 400]", "malformed"),
     ("[1e2, 2e2, 5e2, 4e2]", "malformed"),
     ("[10%, 20 %, 50%, 40%]", "malformed"),
     ("[100px; 200px; 500px; 400px]", "malformed"),
