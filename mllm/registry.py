@@ -116,7 +116,7 @@ class Registry(_Registry):
         Raises:
             KeyError: the name is taken, and not by `force`.
         """
-        register: object = super().register_module(name, force, module)
+        register = super().register_module(name, force, module)
         return register
 
     def register_family(self, pattern: str, *, example: str) -> Callable[[T], T]:

@@ -135,7 +135,7 @@ def group_by_image(entries: Iterable[Sequence[EncodedSample]], room: int | None)
         for place, example in enumerate(entry):
             end = example.images_end
             if not example.images:
-                key: object = number
+                key = number
             elif shareable(labels_of(example).tolist()) < end:
                 key = number, place
             else:

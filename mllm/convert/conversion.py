@@ -195,7 +195,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[Pla
         return
     check_file(path)
     try:
-        parquet: object = importlib.import_module("pyarrow.parquet")
+        parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise ConfigError("parquet needs a package that is missing: pip install pyarrow", where=str(path)) from error
     number = 0

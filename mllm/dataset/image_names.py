@@ -21,5 +21,5 @@ class ImageName:
 
     def of(self, line: dict[str, Any], name: str) -> str:
         """The file of the image whose id is `line[name]`."""
-        given: object = field(line, name, ID)
+        given = field(line, name, ID)
         return f"{self._before}{str(given).zfill(self._digits)}{self._after}"

@@ -50,7 +50,7 @@ async def public_session(*, proxies: bool = True, **arguments: Any) -> Any:
 
     `proxies`: and to those of the environment.
     """
-    aiohttp: object = importlib.import_module("aiohttp")
+    aiohttp = importlib.import_module("aiohttp")
     connector = aiohttp.TCPConnector(socket_factory=partial(_socket, proxies=proxies))
     return aiohttp.ClientSession(connector=connector, middlewares=(_check_host,), **arguments)
 

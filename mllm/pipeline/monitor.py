@@ -278,7 +278,7 @@ class Bar(ProgressCallback):
         if are_scores(logs):
             return
         super().on_log(args, state, control, logs=logs, **kwargs)
-        bar: object = self.training_bar
+        bar = self.training_bar
         if bar is not None and logs and "samples_per_second" in logs:
             bar.set_postfix_str(postfix(logs))
 

@@ -325,7 +325,7 @@ class Trainer(SavingTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As transformers', but batches of packed rows are planned ahead, and workers read on after a signal."""
-        loader: object = self._planned_loader() if self.plans else super().get_train_dataloader()
+        loader = self._planned_loader() if self.plans else super().get_train_dataloader()
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it, and has no such argument
         assert isinstance(self.train_dataset, TrainDataset)
         inner.worker_init_fn = partial(start_worker, self.train_dataset.open.settings, init=inner.worker_init_fn)

@@ -30,7 +30,7 @@ def plot_losses(log_history: Sequence[Mapping[str, object]], path: str | Path) -
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display, and leaves pyplot's global backend alone
-    axes: object = figure.subplots()
+    axes = figure.subplots()
     if train:
         marker = "o" if len(train) == 1 else ""  # one point makes no line
         axes.plot(

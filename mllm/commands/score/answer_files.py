@@ -62,7 +62,7 @@ def _rows_of_workbook(path: str) -> Iterator[tuple[Mapping[str, object], str]]:
     """The rows of the first sheet of an Excel workbook, whose first row names the columns."""
     check_file(path)
     try:
-        openpyxl: object = importlib.import_module("openpyxl")
+        openpyxl = importlib.import_module("openpyxl")
     except ImportError as error:
         message = "a workbook needs a package that is missing: pip install 'mllm[xlsx]'"
         raise ConfigError(message, where=path) from error

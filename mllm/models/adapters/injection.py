@@ -193,7 +193,7 @@ def merge(model: PreTrainedModel) -> Any:
         raise ModelError("adapters cannot be merged into quantised weights: build the base without quantization")
     for name, module in list(model.named_modules()):
         if isinstance(module, AdaptedLayer):
-            merging: object = module
+            merging = module
             try:
                 merging.merge(safe_merge=True)
             except ValueError as error:  # the sum is not finite

@@ -25,7 +25,7 @@ def non_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     names: list[str] = []
     extremes: list[Tensor] = []
     for name, tensor in tensors:
-        local: object = tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
+        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
         if is_quantized(local) or local.is_meta or not local.numel():
             continue
         if local.dtype.itemsize == 1:  # float8 has no extremes of its own

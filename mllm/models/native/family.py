@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -27,9 +27,6 @@ from mllm.models.native.placing import Size, placed
 from mllm.models.native.positions import TOKEN_TYPES, PackedRows, as_the_model_counts
 from mllm.models.native.tensors import Tensors, join_images
 from mllm.registry import FAMILIES
-
-if TYPE_CHECKING:
-    from mllm.models.base import VisionLanguageModel
 
 ROPE = ("model.rope_deltas", "rope_deltas")
 """Where models of Qwen-VL's kind remember how much farther than its tokens an image reaches in positions."""
@@ -66,7 +63,7 @@ def none_more(config: PreTrainedConfig) -> dict[str, object]:
     return {}
 
 
-def as_loaded(model: VisionLanguageModel) -> None:
+def as_loaded(model: PreTrainedModel) -> None:
     pass
 
 

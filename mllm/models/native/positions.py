@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,6 @@ from mllm.errors import ModelError
 from mllm.models.native.tensors import Tensors
 from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.models.runtime.packed_mask import PackedAttentionMask
-
-if TYPE_CHECKING:
-    from mllm.models.base import VisionLanguageModel
 
 TOKEN_TYPES = "mm_token_type_ids"
 """1 for the tokens of images, as forward passes of transformers call it."""
@@ -51,7 +48,7 @@ def as_the_model_counts(model: Any, rows: PackedRows, images: Tensors) -> dict[s
     return in_space(model, rows, images)
 
 
-def as_numbered(model: VisionLanguageModel, rows: PackedRows, images: Tensors) -> dict[str, object]:
+def as_numbered(model: PreTrainedModel, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """Positions are those in the samples."""
     return {"position_ids": rows.position_BT, **mask_arguments(rows.spans)}
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mllm.compat.transformers_files import size_by_longest_side
 from mllm.geometry import Placement, resize
@@ -17,9 +17,6 @@ from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
 from mllm.models.native.tensors import Tensors
 from mllm.registry import FAMILIES
-
-if TYPE_CHECKING:
-    from mllm.models.base import VisionLanguageModel
 
 TOKEN, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
 
@@ -82,6 +79,6 @@ def _join(images: Sequence[Tensors]) -> dict[str, Tensor]:
 
 
 def _nothing_more(
-    model: VisionLanguageModel, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors
+    model: PreTrainedModel, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors
 ) -> dict[str, Tensor]:
     return {}

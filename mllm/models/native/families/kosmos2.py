@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Kosmos2Model, PreTrainedConfig
+from transformers import Kosmos2ForConditionalGeneration, Kosmos2Model, PreTrainedConfig
 
 from mllm.models.native.family import Family
 from mllm.models.native.placing import Size
 from mllm.models.native.positions import PackedRows
 from mllm.models.native.tensors import Tensors
 from mllm.registry import FAMILIES
-
-if TYPE_CHECKING:
-    from mllm.models.base import VisionLanguageModel
 
 TOKEN = "<image>"
 """Opens an image, and fills the places of its latents: Kosmos-2 has no token of its own for them."""
@@ -59,7 +56,7 @@ def _features(model: Any, images: Tensors) -> list[Tensor]:
     return [made.pooler_output]
 
 
-def _prepare(model: VisionLanguageModel) -> None:
+def _prepare(model: Kosmos2ForConditionalGeneration) -> None:
     """transformers counts padding on the left as positions in all steps of generation but the first."""
     model.text_model.model.register_forward_pre_hook(_number_positions, with_kwargs=True)
 
@@ -72,7 +69,7 @@ def _number_positions(text: Any, args: Any, arguments: dict[str, Any]) -> tuple[
     return args, {**arguments, "position_ids": places_BT[:, -ids_BT.shape[1] :]}
 
 
-def _pack(model: VisionLanguageModel, rows: PackedRows, images: Tensors) -> dict[str, object]:
+def _pack(model: Any, rows: PackedRows, images: Tensors) -> dict[str, object]:
     position_BT = rows.position_BT + model.text_model.config.pad_token_id + 1
     spans = rows.spans
     spans.over_masks = True  # it makes a causal mask, which nothing reads

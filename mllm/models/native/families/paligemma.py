@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from mllm.errors import ModelError
 from mllm.models.native.family import Family
@@ -15,9 +14,6 @@ from mllm.models.runtime.loss import IGNORE_INDEX
 from mllm.models.runtime.packed_attention import mask_arguments
 from mllm.models.runtime.packed_mask import PackedAttentionMask
 from mllm.registry import FAMILIES
-
-if TYPE_CHECKING:
-    from mllm.models.base import VisionLanguageModel
 
 
 @FAMILIES.register_module("paligemma")
@@ -32,14 +28,14 @@ def paligemma() -> Family:
     )
 
 
-def _more(model: VisionLanguageModel, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
+def _more(model: PreTrainedModel, ids_BT: Tensor, labels_BT: Tensor | None, images: Tensors) -> dict[str, Tensor]:
     """0 for what is seen from both sides, 1 from the answer on."""
     if labels_BT is None:
         return {"token_type_ids": torch.zeros_like(ids_BT)}
     return {"token_type_ids": ((labels_BT != IGNORE_INDEX).cumsum(1) > 0).long()}
 
 
-def _pack(model: VisionLanguageModel, rows: PackedRows, images: Tensors) -> dict[str, object]:
+def _pack(model: PreTrainedModel, rows: PackedRows, images: Tensors) -> dict[str, object]:
     """
     Raises:
         ModelError: samples share a beginning.
